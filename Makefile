@@ -1,0 +1,53 @@
+# make demo | test | lint | bench | clean. Each target makes the virtual environment that it needs, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help:
+	@echo "make demo    the whole main job on real servers, in about a minute"
+	@echo "make test    the tests (real PostgreSQL, S3 server and OpenBao, on loopback)"
+	@echo "make lint    ruff, mypy, import-linter, docstrings"
+	@echo "make bench   the same work done by drctl and by its peers"
+	@echo "make clean   remove the virtual environment and caches"
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "drctl needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.base
+	$(PIP_INSTALL) --editable '.[test,lint]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.base
+	$(PIP_INSTALL) --editable '.[test,bench]'
+	@touch $@
+
+demo: $(VENV)/.base
+	$(BIN)/python -m devstack.demo
+
+test: $(VENV)/.base
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/interrogate --quiet dr_toolkit devstack
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Object storage as a source and a target of backups."""

@@ -1,0 +1,1 @@
+"""The Kubernetes side of a platform: Helm releases, Secrets' metadata, scratch namespaces."""

@@ -1,0 +1,1 @@
+"""Recipients: what can unwrap the repository's keys."""

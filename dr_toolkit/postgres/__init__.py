@@ -1,0 +1,1 @@
+"""PostgreSQL: server facts, tools, the archive format of pg_dump, dump, restore, scratch servers."""

@@ -1,0 +1,1 @@
+"""The stored format (docs/format.md): store, crypto, keyring, packs, catalog, snapshots, writer, reader."""
