@@ -5,7 +5,8 @@ snapshots. The implementations are ``file_store`` (a directory), ``s3_store`` (a
 (tests); one contract suite, ``tests/unit/test_store_contract.py``, runs over all of them.
 
 Names are relative, ``/``-separated ASCII: each segment is made of letters, digits, ``.``, ``_`` and ``-``, and is not
-empty, ``.`` or ``..``. So a name means the same in every storage and can never point outside of it.
+empty, ``.`` or ``..``; the first one is not ``tmp``, which directories use for unfinished files. So a name means the
+same in every storage and can never point outside of it.
 
 Every method may raise ``StoreUnreachable``: the storage could not be reached, or refused for now (network, server
 errors, throttling, credentials, permissions), after the retries that the implementation makes itself. The caller need
@@ -24,6 +25,9 @@ from dr_toolkit.errors import UsageError
 
 Buffer = bytes | bytearray | memoryview
 """What may be stored. The store never changes it, and keeps no reference after ``put`` returned."""
+
+UNFINISHED = "tmp"
+"""The one folder that holds no objects: files that are being written."""
 
 _NAME_LIMIT = 900
 _SEGMENT_LIMIT = 255
@@ -140,15 +144,20 @@ class Store(Protocol):
         """Let go of connections. Idempotent; no other method may be called afterwards."""
 
 
+def is_name(name: str) -> bool:
+    """Whether an object could have this name."""
+    segments = name.split("/")
+    fits = len(name) <= _NAME_LIMIT and all(len(segment) <= _SEGMENT_LIMIT for segment in segments)
+    return fits and segments[0] != UNFINISHED and all(_good_segment(segment) for segment in segments)
+
+
 def check_name(name: str) -> str:
     """Return ``name`` if it is a possible object name.
 
     Raises:
         UsageError: it is not; nothing was looked up.
     """
-    segments = name.split("/")
-    fits = len(name) <= _NAME_LIMIT and all(len(segment) <= _SEGMENT_LIMIT for segment in segments)
-    if not fits or not all(_good_segment(segment) for segment in segments):
+    if not is_name(name):
         raise UsageError(f"{name[:100]!r} is not a possible object name", on="the repository's storage")
     return name
 
