@@ -141,10 +141,22 @@ class StoreConflict(DrctlError):
 
 
 class DataError(DrctlError):
-    """The data says no."""
+    """The data says no; ``fault`` is the kind of failure as docs/format.md section 1 names it, where there is one."""
 
     code = "data"
     exit_code = 3
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        fault: str = "",
+        on: str | None = None,
+        hint: str | None = None,
+        unaffected: str | None = None,
+    ) -> None:
+        super().__init__(message, on=on, hint=hint, unaffected=unaffected)
+        self.fault = fault
 
 
 class Damaged(DataError):

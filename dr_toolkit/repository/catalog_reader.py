@@ -1,0 +1,246 @@
+"""Reading a catalog: pages by reference, records in order, only the pages that are needed (docs/format.md, section 8)."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from dr_toolkit import errors
+from dr_toolkit.repository import crypto, layout, records, zstd
+from dr_toolkit.repository.entries import EntryInfo
+from dr_toolkit.repository.keyring import Keyring
+from dr_toolkit.repository.records import (
+    Begin,
+    Extent,
+    Finish,
+    Index,
+    Key,
+    Leaf,
+    PackUse,
+    Page,
+    PageRef,
+    Root,
+    Tree,
+    Zeros,
+)
+from dr_toolkit.repository.store import Store
+
+CACHED_OBJECTS = 4
+"""Whole catalog objects (some 4 MiB each) kept in memory: pages are mostly read in order."""
+
+
+class Pages:
+    """Fetches pages by reference and checks them. Safe to use from several threads."""
+
+    def __init__(self, store: Store, keyring: Keyring) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._page_key = keyring.derived("page-id")
+        self._cache: OrderedDict[bytes, tuple[bytes, crypto.Opener]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def page(self, reference: PageRef) -> Page:
+        """The page that ``reference`` names.
+
+        Raises:
+            ObjectMissing, Damaged, UnknownFormat: the object is gone, does not open, or is not that page.
+        """
+        body, opener = self._object(reference.object_id)
+        name = layout.catalog_name(reference.object_id)
+        end = reference.offset + reference.length
+        if end > len(body) or reference.length > crypto.FRAME_LIMIT + crypto.TAG_SIZE:
+            raise errors.Damaged(f'"{name}" ends before a page that is in it', fault="truncated", on=name)
+        content = zstd.decompress(
+            opener.frame(reference.frame, body[reference.offset : end]), records.PAGE_LIMIT, name
+        )
+        if not hmac.compare_digest(crypto.keyed_hash(self._page_key, content), reference.page_id):
+            raise errors.Damaged(f'a page of "{name}" is not the one that is named', fault="page-id", on=name)
+        return records.decode_page(content, name)
+
+    def check_object(self, object_id: bytes) -> None:
+        """Open every frame of a catalog object, and its end."""
+        name = layout.catalog_name(object_id)
+        body, opener = self._object(object_id)
+        crypto.open_all_frames(body, opener, name)
+
+    def _object(self, object_id: bytes) -> tuple[bytes, crypto.Opener]:
+        with self._lock:
+            found = self._cache.get(object_id)
+            if found is not None:
+                self._cache.move_to_end(object_id)
+                return found
+        name = layout.catalog_name(object_id)
+        body = self._store.get(name)
+        epoch = crypto.parse_header(body[: crypto.HEADER_SIZE], b"C", name)
+        opener = crypto.Opener(
+            body[: crypto.HEADER_SIZE],
+            self._keyring.catalog_key(epoch),
+            self._keyring.identity.repository_id,
+            b"C",
+            name,
+        )
+        with self._lock:
+            self._cache[object_id] = (body, opener)
+            while len(self._cache) > CACHED_OBJECTS:
+                self._cache.popitem(last=False)
+        return body, opener
+
+
+class TreeReader:
+    """Reads one tree of a snapshot.
+
+    Args:
+        pages: the page fetcher.
+        root: from the header; None for an empty tree.
+        tree: which of the two; a page of the other is damage.
+    """
+
+    def __init__(self, pages: Pages, root: Root | None, tree: Tree) -> None:
+        self._pages = pages
+        self._root = root
+        self._tree = tree
+
+    def references(self, level: int) -> Iterator[Index]:
+        """References to the pages of ``level``, in key order. The root itself is one only of its own level."""
+        if self._root is None or level > self._root.level:
+            return
+        if level == self._root.level:
+            page = self._page(self._root.page, level, None)
+            path, offset = next(iter(records.keys(page.records, page.context)))
+            ref = self._root.page
+            yield Index(
+                path.decode(), offset, ref.object_id, ref.frame, ref.offset, ref.length, ref.page_id, 0
+            )
+            return
+        yield from self._descend(self._root.page, self._root.level, level, None)
+
+    def leaves(self, start: Key | None = None) -> Iterator[tuple[str, Leaf]]:
+        """(path, record) from the first record whose key is at least ``start``, in order."""
+        last: Key | None = None
+        for page in self._leaf_pages(start, None):
+            for record, key in zip(page.records, records.keys(page.records, page.context), strict=True):
+                if last is not None and key <= last:
+                    raise errors.Damaged(
+                        "a catalog's pages are out of order", fault="structure", on="the snapshot's catalog"
+                    )
+                last = key
+                if (start is None or key >= start) and not isinstance(record, Index):
+                    yield key[0].decode(), record
+
+    def entries(self, prefix: str = "") -> Iterator[EntryInfo]:
+        """Entries whose path starts with ``prefix``; pages that hold only extents are skipped unread."""
+        wanted = prefix.encode()
+        opened: Begin | None = None
+        for page in self._leaf_pages((wanted, records.BEGIN) if prefix else None, _only_extents):
+            for record in page.records:
+                if isinstance(record, Begin):
+                    path = record.path.encode()
+                    if path > wanted and not path.startswith(wanted):
+                        return
+                    opened = record if path.startswith(wanted) else None
+                elif isinstance(record, Finish) and opened is not None:
+                    yield EntryInfo(opened.path, opened.kind, record.size, record.meta)
+                    opened = None
+
+    def extents(self, path: str) -> Iterator[Extent | Zeros] | None:
+        """The extents of one entry, or None when there is no such entry. Coverage is checked while iterating."""
+        walk = self.leaves((path.encode(), records.BEGIN))
+        first = next(walk, None)
+        if first is None or not isinstance(first[1], Begin) or first[0] != path:
+            return None
+        return covered(path, walk)
+
+    def packs(self) -> Iterator[PackUse]:
+        """The records of a packs tree."""
+        for _path, record in self.leaves():
+            if isinstance(record, PackUse):
+                yield record
+
+    def objects(self) -> Iterator[PageRef]:
+        """References to all pages of the tree, the root first."""
+        if self._root is None:
+            return
+        yield self._root.page
+        for level in range(self._root.level):
+            for index in self.references(level):
+                yield index.reference
+
+    def _leaf_pages(
+        self, start: Key | None, skip: Callable[[Key, Key | None], bool] | None
+    ) -> Iterator[Page]:
+        if self._root is None:
+            return
+        if self._root.level == 0:
+            yield self._page(self._root.page, 0, None)
+            return
+        for index in self._descend(self._root.page, self._root.level, 0, start, skip):
+            yield self._page(index.reference, 0, index.key)
+
+    def _descend(
+        self,
+        ref: PageRef,
+        level: int,
+        to: int,
+        start: Key | None,
+        skip: Callable[[Key, Key | None], bool] | None = None,
+        expect: Key | None = None,
+    ) -> Iterator[Index]:
+        found = [r for r in self._page(ref, level, expect).records if isinstance(r, Index)]
+        for position, index in enumerate(found):
+            following = found[position + 1].key if position + 1 < len(found) else None
+            if start is not None and following is not None and following <= start:
+                continue
+            if skip is not None and skip(index.key, following):
+                continue
+            if level - 1 == to:
+                yield index
+            else:
+                yield from self._descend(index.reference, level - 1, to, start, skip, index.key)
+
+    def _page(self, reference: PageRef, level: int, expect: Key | None) -> Page:
+        page = self._pages.page(reference)
+        first = next(iter(records.keys(page.records, page.context)))
+        if page.level != level or page.tree != self._tree or (expect is not None and first != expect):
+            name = layout.catalog_name(reference.object_id)
+            raise errors.Damaged(f'a page of "{name}" is not where it belongs', fault="structure", on=name)
+        return page
+
+
+def _only_extents(first: Key, following: Key | None) -> bool:
+    """Whether a page that starts at ``first`` and ends before ``following`` holds nothing but extents of one entry."""
+    return following is not None and first[1] >= 0 and following[1] >= 0 and first[0] == following[0]
+
+
+def covered(path: str, walk: Iterator[tuple[str, Leaf]]) -> Iterator[Extent | Zeros]:
+    """The extents that follow an entry's first record, checked to cover the size that its last record states."""
+    position = 0
+    for found, record in walk:
+        if found == path and isinstance(record, Finish):
+            if record.size != position:
+                raise errors.Damaged(f'the extents of "{path}" do not cover it', fault="structure", on=path)
+            return
+        if (
+            found != path
+            or not isinstance(record, Extent | Zeros)
+            or record.offset != position
+            or record.length < 1
+        ):
+            raise errors.Damaged(
+                f'the extents of "{path}" do not follow each other', fault="structure", on=path
+            )
+        if isinstance(record, Extent) and not _possible(record):
+            raise errors.Damaged(f'an extent of "{path}" is impossible', fault="structure", on=path)
+        position += record.length
+        yield record
+    raise errors.Damaged(f'the entry "{path}" does not end', fault="structure", on=path)
+
+
+def _possible(extent: Extent) -> bool:
+    return (
+        extent.start >= 0
+        and extent.start + extent.length <= extent.chunk_length <= records.CHUNK_LIMIT
+        and len(extent.chunk_id) == 32  # noqa: PLR2004
+        and len(extent.pack) == 16  # noqa: PLR2004
+    )

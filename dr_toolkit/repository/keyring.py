@@ -1,0 +1,365 @@
+"""The repository's secrets, who may unwrap them, and the signed files that say so (docs/format.md, sections 4 and 5)."""
+
+from __future__ import annotations
+
+import base64
+import os
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from dr_toolkit import clock, errors
+from dr_toolkit.repository import crypto, layout
+from dr_toolkit.repository.crypto import OpenKey, lp
+
+Role = Literal["write", "read", "both"]
+Purpose = Literal["catalog", "open", "signing"]
+
+_WRAPS: Mapping[str, frozenset[str]] = {
+    "write": frozenset({"catalog"}),
+    "read": frozenset({"catalog", "open", "signing"}),
+    "both": frozenset({"catalog", "open", "signing"}),
+}
+_SIZES: Mapping[Purpose, int] = {"catalog": 64, "open": crypto.OPEN_SECRET_SIZE, "signing": 32}
+
+
+class Recipient(Protocol):
+    """Something able to wrap and unwrap a small secret: a Vault Transit key, a key file.
+
+    ``wrap`` binds the text to ``binding``; ``unwrap`` with another binding must fail. Errors: ``KeyUnreachable`` (a retry makes
+    sense), ``KeyRefused`` (it does not).
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration and in key files."""
+
+    @property
+    def kind(self) -> str:
+        """``vault`` or ``key-file``."""
+
+    @property
+    def role(self) -> Role:
+        """What it may unwrap."""
+
+    def wrap(self, secret: bytes, binding: bytes) -> str:
+        """Text that opens only here and only with ``binding``."""
+
+    def unwrap(self, wrapped: str, binding: bytes) -> bytes:
+        """The secret that ``wrap`` was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What ``repository.json`` says, verified.
+
+    Attributes:
+        repository_id: 16 bytes.
+        signing_public: the trusted Ed25519 public key, 32 bytes.
+        grace_seconds: G of docs/format.md.
+        created: by the store's clock.
+        pinned: whether the trust came from the configuration rather than from the repository itself.
+    """
+
+    repository_id: bytes
+    signing_public: bytes
+    grace_seconds: int
+    created: str
+    pinned: bool
+
+    @property
+    def trust(self) -> str:
+        """The value for ``repository.trust``."""
+        return "ed25519:" + base64.b64encode(self.signing_public).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """One verified key file."""
+
+    epoch: int
+    generation: int
+    public_key: bytes
+    recipients: tuple[Mapping[str, Any], ...]
+    earlier: frozenset[tuple[str, str, bytes]] | None
+    digest: bytes
+
+
+def parse_document(line: bytes, identity: bytes | None, name: str) -> dict[str, Any]:
+    """Parse a signed payload and check ``format``, ``repository`` and ``critical``."""
+    payload = parse_json(line, name)
+    if payload.get("format") != 1 or payload.get("critical"):
+        raise errors.UnknownFormat(
+            f'"{name}" needs a newer drctl', fault="version", on=name, hint="install a newer drctl"
+        )
+    if identity is not None and payload.get("repository") != identity.hex():
+        raise errors.Damaged(f'"{name}" is of another repository', fault="structure", on=name)
+    return payload
+
+
+def parse_json(line: bytes, name: str) -> dict[str, Any]:
+    """A JSON object, else Damaged."""
+    try:
+        value = msgspec.json.decode(line)
+    except msgspec.MsgspecError as error:
+        raise errors.Damaged(f'"{name}" is not JSON', fault="structure", on=name) from error
+    if not isinstance(value, dict):
+        raise errors.Damaged(f'"{name}" is not a JSON object', fault="structure", on=name)
+    return value
+
+
+def parse_trust(text: str) -> bytes:
+    """The public key in ``ed25519:<base64>``.
+
+    Raises:
+        ConfigError: it is not one.
+    """
+    try:
+        kind, _, encoded = text.partition(":")
+        key = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        kind, key = "", b""
+    if kind != "ed25519" or len(key) != 32:  # noqa: PLR2004
+        raise errors.ConfigError(
+            '"repository.trust" is not "ed25519:" and 44 characters of base64',
+            hint="copy the line that drctl init printed",
+        )
+    return key
+
+
+def open_identity(document: bytes, trust: str | None) -> Identity:
+    """Verify ``repository.json`` (docs/format.md, section 4)."""
+    name = layout.REPOSITORY
+    payload = parse_document(document.partition(b"\n")[0], None, name)
+    key = str(payload.get("signing_key", ""))
+    claimed = crypto.decode_base64(key.removeprefix("ed25519:"), 32, name)
+    if trust is not None and claimed != parse_trust(trust):
+        raise errors.UntrustedKeys(
+            "the repository's signing key is not the one that the configuration trusts",
+            fault="trust",
+            on=name,
+            hint='somebody replaced the repository, or "repository.url" names another one; compare with what drctl init printed',
+            unaffected="nothing was written",
+        )
+    crypto.open_document(document, claimed, "repository", name)
+    grace = payload.get("grace_seconds")
+    repository_id = str(payload.get("repository", ""))
+    if not isinstance(grace, int) or grace < 2 or len(repository_id) != 32:  # noqa: PLR2004
+        raise errors.Damaged(f'"{name}" is not as the format says', fault="structure", on=name)
+    return Identity(
+        bytes.fromhex(repository_id), claimed, grace, str(payload.get("created")), trust is not None
+    )
+
+
+def open_key_file(document: bytes, name: str, identity: Identity) -> KeyFile:
+    """Verify one key file (docs/format.md, section 5.2)."""
+    line = crypto.open_document(document, identity.signing_public, "keys", name)
+    payload = parse_document(line, identity.repository_id, name)
+    if (payload.get("epoch"), payload.get("generation")) != layout.parse_key_file_name(name):
+        raise errors.Damaged(
+            f'"{name}" is stored under the name of another key file', fault="structure", on=name
+        )
+    if payload.get("suite") != crypto.SUITE:
+        raise errors.UnknownFormat(
+            f'"{name}" uses an unknown suite', fault="version", on=name, hint="install a newer drctl"
+        )
+    recipients = payload.get("recipients") or []
+    for recipient in recipients:
+        if _WRAPS.get(recipient.get("role")) != frozenset(recipient.get("wraps", {})):
+            raise errors.Damaged(
+                f'"{name}" has a recipient whose wraps do not fit its role', fault="structure", on=name
+            )
+    return KeyFile(
+        payload["epoch"],
+        payload["generation"],
+        crypto.decode_base64(payload.get("public_key"), crypto.PUBLIC_KEY_SIZE, name),
+        tuple(recipients),
+        _earlier(payload.get("earlier"), name),
+        crypto.digest(document),
+    )
+
+
+def _earlier(value: Any, name: str) -> frozenset[tuple[str, str, bytes]] | None:
+    if value is None:
+        return None
+    return frozenset((c, i, crypto.decode_base64(d, 32, name)) for c, i, d in value["snapshots"])
+
+
+def binding(
+    repository_id: bytes, epoch: int, purpose: Purpose, public_key: bytes, signing_public: bytes
+) -> bytes:
+    """What a wrap is bound to (docs/format.md, section 5.3)."""
+    head = b"drctl/v1/wrap" + lp(repository_id) + struct.pack(">I", epoch)
+    return head + lp(purpose.encode()) + lp(crypto.sha256(public_key)) + lp(signing_public)
+
+
+class Keyring:
+    """The secrets at hand. They are unwrapped when first needed, so a command asks a recipient only for what it uses.
+
+    Args:
+        identity: the verified repository.
+        files: the valid key file of each epoch.
+        recipients: from the configuration.
+    """
+
+    def __init__(
+        self, identity: Identity, files: Mapping[int, KeyFile], recipients: Sequence[Recipient]
+    ) -> None:
+        self.identity = identity
+        self.files = dict(files)
+        self._recipients = recipients
+        self._secrets: dict[tuple[int, Purpose], bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"Keyring(epochs={sorted(self.files)})"
+
+    @property
+    def current(self) -> KeyFile:
+        """The key file that new objects are sealed under."""
+        return self.files[max(self.files)]
+
+    def catalog_key(self, epoch: int) -> bytes:
+        """The catalog key of an epoch."""
+        return self._secret(epoch, "catalog")[:32]
+
+    def derived(self, label: Literal["chunk-id", "page-id", "cut"]) -> bytes:
+        """A key derived from the id key."""
+        return crypto.hkdf(
+            self._secret(self.current.epoch, "catalog")[32:], b"", b"drctl/v1/" + label.encode(), 32
+        )
+
+    def open_key(self, epoch: int) -> OpenKey:
+        """The open key of an epoch (role ``read``)."""
+        return OpenKey(self._secret(epoch, "open"))
+
+    def sign(self, purpose: str, name: str, payload: Mapping[str, Any]) -> bytes:
+        """A signed document (role ``read``). ``format``, ``repository`` and ``critical`` are added."""
+        key = self._secret(self.current.epoch, "signing")
+        if crypto.public_of(key) != self.identity.signing_public:
+            raise errors.UntrustedKeys(
+                "the wrapped signing key is not the trusted one", fault="trust", on=layout.KEYS
+            )
+        return crypto.sign_document(key, purpose, name, _payload(self.identity.repository_id, payload))
+
+    def _secret(self, epoch: int, purpose: Purpose) -> bytes:
+        found = self._secrets.get((epoch, purpose))
+        if found is None:
+            found = self._secrets[(epoch, purpose)] = self._unwrap(epoch, purpose)
+        return found
+
+    def _unwrap(self, epoch: int, purpose: Purpose) -> bytes:
+        key_file = self.files.get(epoch)
+        if key_file is None:
+            raise errors.ObjectMissing(
+                f"there is no key file of epoch {epoch}", fault="missing", on=layout.KEYS
+            )
+        bound = binding(
+            self.identity.repository_id, epoch, purpose, key_file.public_key, self.identity.signing_public
+        )
+        failure: errors.DrctlError | None = None
+        for recipient, wrapped in self._candidates(key_file, purpose):
+            try:
+                secret = recipient.unwrap(wrapped, bound)
+            except (errors.KeyRefused, errors.KeyUnreachable) as error:
+                failure = error
+                continue
+            self._check(secret, purpose, key_file)
+            return secret
+        if failure is not None:
+            raise failure
+        raise errors.KeyRefused(
+            f"no configured recipient may unwrap the {purpose} key of epoch {epoch}",
+            on=layout.KEYS,
+            hint=f'this command needs a recipient with the role {"read" if purpose != "catalog" else "write or read"} under "keys"',
+            unaffected="the repository is unchanged",
+        )
+
+    def _candidates(self, key_file: KeyFile, purpose: Purpose) -> list[tuple[Recipient, str]]:
+        pairs = []
+        for stored in key_file.recipients:
+            if purpose in stored["wraps"]:
+                pairs += [
+                    (r, stored["wraps"][purpose])
+                    for r in self._recipients
+                    if r.name == stored["name"] and r.kind == stored["kind"]
+                ]
+        return pairs
+
+    @staticmethod
+    def _check(secret: bytes, purpose: Purpose, key_file: KeyFile) -> None:
+        wrong = len(secret) != _SIZES[purpose] or (
+            purpose == "open" and OpenKey(secret).public_bytes() != key_file.public_key
+        )
+        if wrong:
+            raise errors.Damaged(
+                f"the unwrapped {purpose} key of epoch {key_file.epoch} is not that key",
+                fault="authentication",
+                on=layout.KEYS,
+            )
+
+
+def _payload(repository_id: bytes, fields: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode({"format": 1, "repository": repository_id.hex(), **fields, "critical": []})
+
+
+@dataclass(frozen=True, slots=True)
+class NewKeys:
+    """What ``create`` made: two objects to store, in this order, and the trust to keep."""
+
+    key_file_name: str
+    key_file: bytes
+    repository: bytes
+    identity: Identity
+
+
+def create(
+    recipients: Sequence[Recipient],
+    grace_seconds: int,
+    now: datetime,
+    random: Callable[[int], bytes] = os.urandom,
+) -> NewKeys:
+    """Make a repository's identity and its first epoch, wrapped for every recipient."""
+    signing = ed25519.Ed25519PrivateKey.generate().private_bytes_raw()
+    repository_id, moment = random(16), clock.rfc3339(now)
+    identity = Identity(repository_id, crypto.public_of(signing), grace_seconds, moment, pinned=True)
+    open_secret = random(crypto.OPEN_SECRET_SIZE)
+    secrets: dict[Purpose, bytes] = {"catalog": random(64), "open": open_secret, "signing": signing}
+    public_key = OpenKey(open_secret).public_bytes()
+    fields = {
+        "epoch": 1,
+        "generation": 1,
+        "created": moment,
+        "suite": crypto.SUITE,
+        "public_key": base64.b64encode(public_key).decode(),
+        "recipients": [
+            _wrapped(r, secrets, repository_id, public_key, identity.signing_public) for r in recipients
+        ],
+        "earlier": None,
+    }
+    name = layout.key_file_name(1, 1)
+    key_file = crypto.sign_document(signing, "keys", name, _payload(repository_id, fields))
+    about = {"created": moment, "grace_seconds": grace_seconds, "signing_key": identity.trust}
+    repository = crypto.sign_document(
+        signing, "repository", layout.REPOSITORY, _payload(repository_id, about)
+    )
+    return NewKeys(name, key_file, repository, identity)
+
+
+def _wrapped(
+    recipient: Recipient,
+    secrets: Mapping[Purpose, bytes],
+    repository_id: bytes,
+    public_key: bytes,
+    signing_public: bytes,
+) -> dict[str, Any]:
+    wraps = {
+        purpose: recipient.wrap(secret, binding(repository_id, 1, purpose, public_key, signing_public))
+        for purpose, secret in secrets.items()
+        if purpose in _WRAPS[recipient.role]
+    }
+    return {"name": recipient.name, "kind": recipient.kind, "role": recipient.role, "wraps": wraps}

@@ -1,0 +1,92 @@
+"""The packs that one run writes, and how much of every pack its snapshot uses."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from dr_toolkit import errors
+from dr_toolkit.repository.known import Place
+from dr_toolkit.repository.pack import FRAMES_LIMIT, TARGET, PackBuilder
+from dr_toolkit.repository.records import PackUse
+from dr_toolkit.repository.repository import Repository
+
+UPLOADS = 2
+"""Objects on their way at once: with a pack's size this bounds memory."""
+
+
+class PackOutput:
+    """Seals chunks into packs and stores finished objects in the background. Used by one thread.
+
+    Args:
+        repository: where objects go.
+        component: noted in the packs' footers.
+    """
+
+    def __init__(self, repository: Repository, component: str) -> None:
+        self._repository = repository
+        self._component = component
+        self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="drctl-put")
+        self._putting: deque[Future[None]] = deque()
+        self._pack: PackBuilder | None = None
+        self._sizes: dict[bytes, int] = {}
+        self._used: dict[bytes, set[int]] = {}
+        self._bytes_used: dict[bytes, int] = {}
+        self.bytes_stored = 0
+
+    def add(self, chunk_id: bytes, chunk_length: int, compressed: bytes, path: str, offset: int) -> Place:
+        """Seal a chunk into the current pack."""
+        if self._pack is None:
+            self._pack = PackBuilder(self._repository.keys)
+        pack = self._pack
+        frame, position, length = pack.add(chunk_id, chunk_length, compressed, self._component, path, offset)
+        place = Place(pack.pack_id, frame, position, length, chunk_length)
+        if pack.size >= TARGET or pack.frames >= FRAMES_LIMIT:
+            self.flush()
+        return place
+
+    def use(self, place: Place, size: int | None) -> None:
+        """Note that the snapshot refers to ``place``. ``size`` is the pack's, when it is an older one."""
+        if size is not None:
+            self._sizes[place.pack] = size
+        frames = self._used.setdefault(place.pack, set())
+        if place.frame not in frames:
+            frames.add(place.frame)
+            self._bytes_used[place.pack] = self._bytes_used.get(place.pack, 0) + place.length
+
+    def uses(self) -> Iterator[PackUse]:
+        """A record for every pack that the snapshot refers to, in order of pack id. After ``flush``."""
+        for pack_id in sorted(self._bytes_used):
+            yield PackUse(pack_id, self._sizes[pack_id], self._bytes_used[pack_id])
+
+    def flush(self) -> None:
+        """Finish the current pack, whatever its size."""
+        if self._pack is None:
+            return
+        pack, self._pack = self._pack, None
+        body = pack.finish()
+        self._sizes[pack.pack_id] = len(body)
+        self.put(pack.name, body)
+
+    def put(self, name: str, data: bytes | bytearray) -> None:
+        """Store an object in the background; waits when ``UPLOADS`` are on their way."""
+        while len(self._putting) >= UPLOADS:
+            self._putting.popleft().result()
+        self._putting.append(self._uploads.submit(self._repository.store.put, name, data))
+        self.bytes_stored += len(data)
+
+    def wait(self) -> None:
+        """Wait until every object is durable.
+
+        Raises:
+            DrctlError: the first failure of an upload.
+        """
+        if self._pack is not None:
+            raise errors.SourceError("a pack was left open", on=self._component)
+        while self._putting:
+            self._putting.popleft().result()
+
+    def close(self) -> None:
+        """Stop. Idempotent."""
+        self._uploads.shutdown(wait=True, cancel_futures=True)
