@@ -3,58 +3,152 @@
 ::
 
     archive = open_archive(pipe.stdout)
-    archive.toc.raw                      # the exact bytes
+    archive.toc.raw                      # the exact bytes up to the first data block
     for block in archive.blocks():
-        for piece in block.pieces():     # the exact bytes, block.header first
+        block.header.raw                 # the exact bytes of the block's header
+        for piece in block.pieces():     # the exact bytes of the rest, on their way through
             ...
         block.summary                    # rows and digest, known once the pieces were taken
-    archive.finish()                     # everything that the table of contents announces was there
+
+Concatenated, these bytes are the archive. Once ``blocks()`` has run to its end, everything that the table of contents announces
+was there, and whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
-from dr_toolkit.postgres.archive_data import Block, DataBlock
-from dr_toolkit.postgres.archive_toc import Toc, TocEntry
-from dr_toolkit.postgres.digests import LargeObjectsSummary, TableSummary
+from dr_toolkit.errors import SourceError
+from dr_toolkit.postgres.archive_data import BLOCK_HEADER, BlockHeader, DataBlock, columns_of, read_blocks
+from dr_toolkit.postgres.archive_frames import HEADER
+from dr_toolkit.postgres.archive_stream import CAPACITY, ByteReader, Readable
+from dr_toolkit.postgres.archive_toc import Toc, TocEntry, read_toc
+from dr_toolkit.postgres.digests import (
+    NO_LARGE_OBJECTS,
+    LargeObjectsSummary,
+    TableSummary,
+    lines_of,
+    multiset,
+)
 
 __all__ = [
     "Archive",
-    "Block",
+    "Contents",
     "DataBlock",
     "LargeObjectsSummary",
     "TableSummary",
     "Toc",
     "TocEntry",
+    "columns_of",
+    "contents",
     "open_archive",
     "restore_stream",
+    "row_multiset",
 ]
 
 
 class Archive:
     """An archive that is being read; made by `open_archive`."""
 
-    toc: Toc
+    def __init__(self, reader: ByteReader) -> None:
+        self._reader = reader
+        self.toc = read_toc(reader)
 
-    def blocks(self) -> Iterator[Block]:
-        """Data blocks in the archive's order. Take all pieces of one before asking for the next."""
-        raise NotImplementedError
-
-    def finish(self) -> None:
-        """Check that the stream ended after the last block and that no announced block is missing."""
-        raise NotImplementedError
+    def blocks(self) -> Iterator[DataBlock]:
+        """Data blocks in the archive's order, once. See `archive_data.read_blocks` for what is raised."""
+        return read_blocks(self._reader, self.toc)
 
 
-def open_archive(stream: BinaryIO) -> Archive:
+def open_archive(
+    stream: Readable, *, on_bytes: Callable[[int], None] | None = None, capacity: int = CAPACITY
+) -> Archive:
     """Read header and table of contents.
 
+    Args:
+        stream: the archive, at its beginning.
+        on_bytes: told the number of bytes after each read.
+        capacity: bytes of buffer.
+
     Raises:
-        UnknownFormat: not a custom-format archive, or of a version that is not known.
+        UnknownFormat: not an uncompressed archive in custom format, or of a version that is not known.
         SourceError: the stream ended early or holds something impossible.
     """
-    raise NotImplementedError
+    return Archive(ByteReader(stream, on_bytes=on_bytes, capacity=capacity))
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an archive holds, without the data.
+
+    Attributes:
+        toc: its table of contents.
+        tables: by schema and name.
+        large_objects: all of them together.
+    """
+
+    toc: Toc
+    tables: dict[tuple[str, str], TableSummary]
+    large_objects: LargeObjectsSummary
+
+
+def contents(stream: Readable, *, on_bytes: Callable[[int], None] | None = None) -> Contents:
+    """Read a whole archive for its digests alone."""
+    archive = open_archive(stream, on_bytes=on_bytes)
+    tables: dict[tuple[str, str], TableSummary] = {}
+    large_objects = NO_LARGE_OBJECTS
+    for block in archive.blocks():
+        for _piece in block.pieces():
+            pass
+        summary = block.summary
+        if isinstance(summary, TableSummary):
+            tables[block.entry.namespace or "", block.entry.tag] = summary
+        else:
+            large_objects += summary
+    return Contents(archive.toc, tables, large_objects)
+
+
+def row_multiset(block: Iterable[bytes]) -> str:
+    """Order-independent digest of a table's rows: the sum modulo 2^256 of the rows' BLAKE3, hexadecimal.
+
+    Args:
+        block: the exact bytes of one table's data block, header first, cut anywhere.
+
+    Raises:
+        SourceError: the block is cut off or has no end marker.
+    """
+    return multiset(lines_of(_unframed(block)))
+
+
+def _unframed(block: Iterable[bytes]) -> Iterator[bytes]:
+    """The content of a table's data block without its framing."""
+    pending = bytearray()
+    header_seen = False
+    left = 0
+    for piece in block:
+        pending += piece
+        if not header_seen:
+            if len(pending) < BLOCK_HEADER:
+                continue
+            BlockHeader.parse(bytes(pending[:BLOCK_HEADER]))
+            del pending[:BLOCK_HEADER]
+            header_seen = True
+        parts = []
+        at = 0
+        while at < len(pending):
+            if left:
+                parts.append(bytes(pending[at : at + left]))
+                at += len(parts[-1])
+                left -= len(parts[-1])
+            elif len(pending) - at < HEADER:
+                break
+            else:
+                left = int.from_bytes(pending[at + 1 : at + HEADER], "little")
+                at += HEADER
+        del pending[:at]
+        yield b"".join(parts)
+    if left or pending or not header_seen:
+        raise SourceError("a table's data ended in the middle")
 
 
 def restore_stream(toc: bytes, blocks: Iterable[Iterable[bytes]]) -> Iterator[bytes]:

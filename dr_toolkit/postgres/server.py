@@ -59,7 +59,7 @@ def statement(template: str, **parts: Any) -> Composable:
     values = {
         name: part if isinstance(part, sql.Composable) else sql.Literal(part) for name, part in parts.items()
     }
-    return sql.SQL(template).format(**values)  # type: ignore[arg-type]
+    return sql.SQL(template).format(**values)
 
 
 def _place(connection: Connection) -> str:
