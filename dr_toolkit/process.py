@@ -1,0 +1,357 @@
+"""The one gate for other programs.
+
+Always a list, never a shell. Each program runs in its own session, so that Ctrl-C reaches drctl alone (drctl then decides how
+its programs end) and no program can ask a terminal for a password. Secrets go through the environment or files: an argument
+list is public on the machine and is logged.
+
+A program dies with drctl, even when drctl is killed with SIGKILL. Linux ends it when the *thread* that started it ends, not
+the process; so every program is started by one thread of this module that lives as long as the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, BinaryIO, Self, cast
+
+from dr_toolkit import _exec, log
+from dr_toolkit.errors import ProgramError
+
+_log = log.get("process")
+
+_PIPE_BYTES = 1 << 20
+_BUFFER_BYTES = 256 << 10
+_TAIL_BYTES = 16 << 10
+_LINE_CHARACTERS = 300
+_GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A program that ended.
+
+    Attributes:
+        returncode: its exit status; negative is the signal that ended it.
+        stdout: all that it wrote to standard output.
+        stderr: the end (16 KiB) of what it wrote to standard error, secrets masked.
+    """
+
+    returncode: int
+    stdout: bytes
+    stderr: str
+
+
+def run(  # noqa: D417 - env, user and cwd are those of Pipe
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    input: bytes | None = None,  # noqa: A002 - the standard library's name for it
+    timeout: float | None = None,
+    user: str | None = None,
+    check: bool = True,
+    cwd: str | None = None,
+) -> Completed:
+    """Run a program to its end and keep what it said; for little output. Streams are for `Pipe`.
+
+    Args:
+        argv: the program (a name to look for in ``PATH``, or a path) and its arguments; never a secret.
+        input: what it reads on standard input; ``None``: nothing.
+        timeout: seconds after which it is ended.
+        check: whether an exit status other than 0 is an error.
+
+    Raises:
+        ProgramError: not found, not startable, out of time, or (with ``check``) an exit status other than 0.
+    """
+    popen = _start(argv, env=env, user=user, cwd=cwd, stdin=input is not None, stdout=True)
+    try:
+        stdout, stderr = popen.communicate(input, timeout)
+    except subprocess.TimeoutExpired as error:
+        raise ProgramError(
+            f'"{_name(argv)}" did not end within {timeout:g} s',
+            hint="rerun with -vv to see how it was started",
+        ) from error
+    finally:
+        _end(popen, signal.SIGTERM)
+        _close(popen)
+    text = _text(stderr[-_TAIL_BYTES:])
+    if check and popen.returncode != 0:
+        raise _failure(argv, popen.returncode, text)
+    return Completed(popen.returncode, stdout, text)
+
+
+class Pipe:
+    """A running program whose standard output is read, or whose standard input is written, as a stream.
+
+    Standard error is read by a thread; its end is kept. Leaving the ``with`` block stops the program if it still runs.
+
+    Args:
+        argv: the program (a name to look for in ``PATH``, or a path) and its arguments; never a secret.
+        env: its whole environment; ``None``: this process's.
+        user: the name of the user to run it as (needs root); ``None`` or the present user: no change.
+        stdin: whether its standard input is written by us; else it reads nothing.
+        stdout: whether its standard output is read by us; else it goes nowhere.
+        cwd: its working directory.
+        end_signal: how it is asked to end, by `stop` and when drctl dies. A PostgreSQL server wants SIGINT.
+
+    Attributes:
+        stdin: the stream to write, or ``None``. Buffered: close it, or call `finish`.
+        stdout: the stream to read, or ``None``. ``read(n)`` gives n bytes, fewer only at the end.
+        pid: the program's process id.
+
+    Raises:
+        ProgramError: the program is not there or cannot be started.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+        stdin: bool = False,
+        stdout: bool = True,
+        cwd: str | None = None,
+        end_signal: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        self._argv = tuple(argv)
+        self._end_signal = end_signal
+        self._popen = _start(
+            argv, env=env, user=user, cwd=cwd, stdin=stdin, stdout=stdout, end_signal=end_signal
+        )
+        self.stdin = cast("BinaryIO | None", self._popen.stdin)
+        self.stdout = cast("BinaryIO | None", self._popen.stdout)
+        self.pid: int = self._popen.pid
+        self._tail = bytearray()
+        self._drain = threading.Thread(target=self._read_stderr, name=f"stderr-{self.pid}", daemon=True)
+        self._drain.start()
+
+    def wait(self) -> int:
+        """Wait for its end and give the exit status; negative is the signal that ended it. Read its output first."""
+        return self._popen.wait()
+
+    def running(self) -> bool:
+        """Whether it still runs."""
+        return self._popen.poll() is None
+
+    def finish(self) -> None:
+        """Close its input, wait for its end, and insist that it went well. Read its output to the end first.
+
+        Raises:
+            ProgramError: it ended with an exit status other than 0, or by a signal.
+        """
+        if self.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # its exit status says whether that was right
+                self.stdin.close()
+        status = self.wait()
+        self._close()
+        if status != 0:
+            raise _failure(self._argv, status, self.stderr_tail())
+
+    def stop(self) -> None:
+        """Ask it to end; after 5 s, end it and its whole process group. Does nothing to a program that ended."""
+        _end(self._popen, self._end_signal)
+        self._close()
+
+    def stderr_tail(self) -> str:
+        """The last 16 KiB of its standard error so far (all of it once it ended), secrets masked."""
+        if not self.running():
+            self._drain.join(timeout=1.0)  # bounded: a grandchild may keep the pipe open
+        return _text(bytes(self._tail))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _close(self) -> None:
+        self._drain.join(timeout=1.0)
+        for stream in (self.stdin, self.stdout):
+            _close_stream(stream)
+        if not self._drain.is_alive():
+            _close_stream(self._popen.stderr)
+
+    def _read_stderr(self) -> None:
+        stream = self._popen.stderr
+        if stream is None:
+            return
+        while data := os.read(stream.fileno(), _TAIL_BYTES):
+            self._tail += data
+            del self._tail[:-_TAIL_BYTES]
+
+
+def find_program(name: str, directories: Sequence[str]) -> str | None:
+    """The path of a program in the first of these directories that has it, then in ``PATH``; ``None`` if nobody has it."""
+    for directory in directories:
+        candidate = Path(directory) / name
+        if candidate.is_file() and os.access(candidate, os.X_OK):
+            return str(candidate)
+    return shutil.which(name)
+
+
+class _Starter:
+    """The thread that starts every program, because Linux ties a program's life to the thread that started it."""
+
+    def __init__(self) -> None:
+        self._tasks: queue.SimpleQueue[
+            tuple[Future[subprocess.Popen[bytes]], Callable[[], subprocess.Popen[bytes]]]
+        ]
+        self._tasks = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self, task: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="program-starter", daemon=True)
+                self._thread.start()
+        future: Future[subprocess.Popen[bytes]] = Future()
+        self._tasks.put((future, task))
+        return future.result()
+
+    def _serve(self) -> None:
+        while True:
+            future, task = self._tasks.get()
+            try:
+                future.set_result(task())
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
+                future.set_exception(error)
+            del future, task
+
+
+_starter = _Starter()
+
+
+def _start(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None,
+    user: str | None,
+    cwd: str | None,
+    stdin: bool,
+    stdout: bool,
+    end_signal: signal.Signals = signal.SIGTERM,
+) -> subprocess.Popen[bytes]:
+    environment = dict(os.environ if env is None else env)
+    program = shutil.which(argv[0], path=environment.get("PATH", os.defpath))
+    if program is None:
+        raise ProgramError(
+            f'program "{argv[0]}" not found', hint=f'install it, or name its directory, for "{_name(argv)}"'
+        )
+    wrapper = [
+        sys.executable,
+        "-I",
+        "-S",
+        _exec.__file__,
+        str(os.getpid()),
+        str(int(end_signal)),
+        _identity(user),
+        program,
+    ]
+
+    def task() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*wrapper, *argv],
+            env=_wrapped(environment),
+            cwd=cwd,
+            bufsize=_BUFFER_BYTES,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    try:
+        popen = _starter.start(task)
+    except (OSError, ValueError) as error:
+        raise ProgramError(f'"{_name(argv)}" could not be started: {error}') from error
+    for stream in (popen.stdin, popen.stdout):
+        _enlarge(stream)
+    _log.debug("program started", pid=popen.pid, argv=list(argv))
+    return popen
+
+
+def _wrapped(environment: Mapping[str, str]) -> dict[str, str]:
+    """The program's environment, packed for the wrapper, which itself needs only the libraries that we run with."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith("LD_")}
+    return ours | {_exec.CARRIED + name: value for name, value in environment.items()}
+
+
+def _identity(user: str | None) -> str:
+    """The user as the wrapper takes it: ``-`` when nothing is to change."""
+    if user is None:
+        return "-"
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError as error:
+        raise ProgramError(f'there is no user "{user}" on this machine') from error
+    if entry.pw_uid == os.geteuid():
+        return "-"
+    if os.geteuid() != 0:
+        raise ProgramError(f'only root can start a program as user "{user}"')
+    groups = os.getgrouplist(user, entry.pw_gid)
+    return f"{entry.pw_uid}:{entry.pw_gid}:{','.join(map(str, groups))}"
+
+
+def _enlarge(stream: IO[bytes] | None) -> None:
+    """A pipe of 1 MiB instead of 64 KiB means fewer switches between the program and us."""
+    if stream is not None and sys.platform == "linux":
+        with contextlib.suppress(OSError):  # over the machine's limit for one user: slower, not wrong
+            fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _end(popen: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    if popen.poll() is not None:
+        return
+    popen.send_signal(number)
+    try:
+        popen.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(popen.pid, signal.SIGKILL)  # not yet waited for, so the number is still its own
+        popen.wait()
+
+
+def _close(popen: subprocess.Popen[bytes]) -> None:
+    for stream in (popen.stdin, popen.stdout, popen.stderr):
+        _close_stream(stream)
+
+
+def _close_stream(stream: IO[bytes] | None) -> None:
+    if stream is not None:
+        with contextlib.suppress(OSError):
+            stream.close()
+
+
+def _name(argv: Sequence[str]) -> str:
+    return Path(argv[0]).name
+
+
+def _text(data: bytes) -> str:
+    return log.masked(data.decode("utf-8", "replace"))
+
+
+def _failure(argv: Sequence[str], status: int, stderr: str) -> ProgramError:
+    name = _name(argv)
+    if status < 0:
+        how = f"was ended by signal {-status} ({signal.Signals(-status).name})"
+    else:
+        how = f"ended with exit status {status}"
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    said = f": {lines[-1][:_LINE_CHARACTERS]}" if lines else ""
+    return ProgramError(f'"{name}" {how}{said}', stderr=stderr)
