@@ -1,0 +1,202 @@
+"""Restore a dump into an empty database: in parallel, and without writing its data to a disk of ours.
+
+``pg_restore --section=pre-data`` reads the small table of contents; then several ``pg_restore --section=data`` run side by
+side, each fed the table of contents and only its own tables' blocks; then ``--section=post-data`` builds indexes and constraints
+in parallel, again from the table of contents alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dr_toolkit import clock, log
+from dr_toolkit.log import NoProgress, Progress
+from dr_toolkit.postgres import restore_plan, restore_target
+from dr_toolkit.postgres.archive_toc import Toc
+from dr_toolkit.postgres.connection import ConnectionSettings, credentials
+from dr_toolkit.postgres.restore_plan import DATA_PREFIX, DataUnit, TableFilter
+from dr_toolkit.postgres.restore_program import Runner, Stopped, Target
+from dr_toolkit.postgres.tools import Tools
+from dr_toolkit.repository.entries import EntrySource
+
+_log = log.get("postgres.restore")
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What a restore did.
+
+    Attributes:
+        bytes: data that was loaded, as the archive holds it.
+        tables: how many tables got data.
+        jobs: how many programs ran side by side.
+        seconds: duration of ``pre_data``, ``data`` and ``post_data``.
+    """
+
+    bytes: int
+    tables: int
+    jobs: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def restore_into(
+    source: EntrySource,
+    settings: ConnectionSettings,
+    tools: Tools,
+    *,
+    jobs: int = 2,
+    tables: TableFilter | None = None,
+    no_owner: bool = False,
+    options: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> RestoreReport:
+    """Restore a snapshot's dump into an empty database.
+
+    Args:
+        source: the snapshot's entries.
+        settings: the database, which must exist and be empty.
+        tools: PostgreSQL's programs to use.
+        jobs: how many ``pg_restore`` run side by side.
+        tables: whose rows to load; None for all. Definitions are restored in any case.
+        no_owner: leave out owners and privileges; everything belongs to the connection's user.
+        options: further options for every ``pg_restore``.
+        progress: told of each stage.
+
+    Raises:
+        TargetError: the database is not empty, lacks something, or refused; it is left as far as it came.
+        Damaged: the snapshot's content is.
+    """
+    toc = restore_plan.toc_of(source)
+    version = restore_target.check(
+        settings, toc, tool_major=tools.major, no_owner=no_owner, must_be_empty=True
+    )
+    units = restore_plan.data_units(toc, source.entries(DATA_PREFIX), jobs=jobs, tables=tables)
+    more = (*(("--no-owner", "--no-privileges") if no_owner else ()), *options)
+    with credentials(settings) as env:
+        target = Target(settings, tools, env, version // 10_000, more)
+        seconds = _Restore(source, toc, Runner(target), jobs, progress or NoProgress()).all(units)
+    return RestoreReport(
+        bytes=sum(unit.size for unit in units),
+        tables=sum(unit.tables for unit in units),
+        jobs=jobs,
+        seconds=seconds,
+    )
+
+
+def exact_archive(source: EntrySource) -> Iterator[bytes]:
+    """The archive as ``pg_dump`` wrote it, byte for byte: what ``pg_restore`` reads."""
+    yield from source.read(restore_plan.TOC_PATH)
+    for info in source.entries(DATA_PREFIX):
+        yield from source.read(info.path)
+
+
+def selected(
+    source: EntrySource, toc: Toc, runner: Runner, dump_ids: Sequence[int], unit: DataUnit | None
+) -> None:
+    """Restore only these entries, in the table of contents' order, with one program and the data of one unit."""
+    pieces = _stream(source, toc, unit.paths if unit else ())
+    with list_file(dump_ids) as path:
+        runner.feed("the chosen entries", [f"--use-list={path}"], pieces)
+
+
+@contextmanager
+def list_file(dump_ids: Sequence[int]) -> Iterator[str]:
+    """A private file that names entries as ``pg_restore --use-list`` wants them."""
+    with _private_file("entries", "".join(f"{dump_id};\n" for dump_id in dump_ids).encode()) as path:
+        yield path
+
+
+class _Restore:
+    """The three sections of one restore."""
+
+    def __init__(self, source: EntrySource, toc: Toc, runner: Runner, jobs: int, progress: Progress) -> None:
+        self._source = source
+        self._toc = toc
+        self._runner = runner
+        self._jobs = jobs
+        self._progress = progress
+
+    def all(self, units: Sequence[DataUnit]) -> dict[str, float]:
+        """Run them; gives how long each took."""
+        steps: dict[str, Callable[[], None]] = {
+            "pre_data": self._pre_data,
+            "data": lambda: self._data(units),
+            "post_data": self._post_data,
+        }
+        seconds = {}
+        for name, step in steps.items():
+            began = clock.monotonic()
+            step()
+            seconds[name] = round(clock.monotonic() - began, 3)
+            _log.info("section restored", section=name, seconds=seconds[name])
+        return seconds
+
+    def _pre_data(self) -> None:
+        self._progress.start(None, "restoring definitions")
+        self._runner.feed("definitions", ["--section=pre-data"], [self._toc.raw])
+
+    def _data(self, units: Sequence[DataUnit]) -> None:
+        self._progress.start(sum(unit.size for unit in units), "restoring data")
+        with ThreadPoolExecutor(max_workers=self._jobs, thread_name_prefix="restore") as pool:
+            futures = [pool.submit(self._load, unit) for unit in units]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+                failed = _first_failure(futures)
+            except BaseException:
+                self._runner.stop()
+                raise
+            if failed is not None:
+                self._runner.stop()
+                raise failed
+
+    def _load(self, unit: DataUnit) -> None:
+        with list_file(unit.dump_ids) as path:
+            self._runner.feed(
+                _naming(unit),
+                ["--section=data", f"--use-list={path}"],
+                _stream(self._source, self._toc, unit.paths),
+                on_bytes=self._progress.advance,
+            )
+
+    def _post_data(self) -> None:
+        self._progress.start(None, "building indexes and constraints")
+        # Parallel pg_restore wants a file that it can seek in. The table of contents alone will do: there is no data after it.
+        with _private_file("toc", self._toc.raw) as path:
+            self._runner.run("indexes and constraints", ["--section=post-data", f"--jobs={self._jobs}", path])
+
+
+def _first_failure(futures: Sequence[Future[None]]) -> BaseException | None:
+    """The error that ended the work, not those of programs that were ended because of it."""
+    for future in futures:
+        error = future.exception() if future.done() else None
+        if error is not None and not isinstance(error, Stopped):
+            return error
+    return None
+
+
+def _stream(source: EntrySource, toc: Toc, paths: Sequence[str]) -> Iterator[bytes]:
+    yield toc.raw
+    for path in paths:
+        yield from source.read(path)
+
+
+def _naming(unit: DataUnit) -> str:
+    first = f'"{unit.names[0]}"'
+    return first if len(unit.names) == 1 else f"{first} and {len(unit.names) - 1} more tables"
+
+
+@contextmanager
+def _private_file(name: str, content: bytes) -> Iterator[str]:
+    directory = tempfile.mkdtemp(prefix="drctl-")  # mkdtemp makes it 0700
+    try:
+        path = Path(directory) / name
+        path.write_bytes(content)
+        yield str(path)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
