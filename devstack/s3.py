@@ -8,7 +8,7 @@ import shutil
 import signal
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 import boto3
 from botocore.config import Config
@@ -16,9 +16,6 @@ from botocore.config import Config
 from devstack import programs, web
 from devstack.tls import Authority
 from dr_toolkit.errors import ProgramError
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 # The admin server's RPC port cannot be chosen: one part of the program computes it in this way.
 RPC_OFFSET = 10000
@@ -123,8 +120,12 @@ class S3Server:
     def __exit__(self, *_: object) -> None:
         self.remove()
 
-    def client(self) -> S3Client:
-        """Make a client with the administrator's keys, with path-style addresses and few retries."""
+    def client(self) -> Any:
+        """Make a client with the administrator's keys, with path-style addresses and few retries.
+
+        Returns:
+            boto3's client for S3.
+        """
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
