@@ -1,0 +1,110 @@
+"""Looking at what is stored: lists, points, one snapshot and its difference to its parent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from dr_toolkit import errors
+from dr_toolkit.jobs import selection
+from dr_toolkit.repository.entries import EntryInfo
+from dr_toolkit.repository.repository import Evidence, Point, Repository
+from dr_toolkit.repository.snapshot import Finding, Snapshot
+
+
+@dataclass(slots=True)
+class Inventory:
+    """Everything that is stored, and everything that is wrong with it.
+
+    Attributes:
+        snapshots: that open, oldest first.
+        points: recovery points, oldest first.
+        evidence: signed results by (component, snapshot id); only those whose digest fits the snapshot.
+        damaged: an error for each object that does not open.
+        missing: snapshots that are named and are gone or altered.
+    """
+
+    snapshots: list[Snapshot]
+    points: list[Point]
+    evidence: dict[tuple[str, str], list[Evidence]]
+    damaged: list[errors.DataError] = field(default_factory=list)
+    missing: list[Finding] = field(default_factory=list)
+
+
+def inventory(repository: Repository, component: str | None = None) -> Inventory:
+    """List the repository. ``component`` limits what is shown, not what is checked for being missing."""
+    snapshots, damaged = repository.snapshots()
+    signed, unsigned = repository.evidence()
+    known = {(s.header.component, s.id): s for s in snapshots}
+    by_snapshot: dict[tuple[str, str], list[Evidence]] = {}
+    for item in signed:
+        key = (str(item.result.get("component")), str(item.result.get("snapshot")))
+        if key in known and item.result.get("digest") == known[key].digest_text:
+            by_snapshot.setdefault(key, []).append(item)
+    missing = repository.missing(snapshots, damaged)
+    shown = [s for s in snapshots if component in {None, s.header.component}]
+    return Inventory(shown, list(repository.points()), by_snapshot, [*damaged, *unsigned], missing)
+
+
+def find(repository: Repository, wanted: str) -> Snapshot | Point:
+    """A snapshot by id (or a unique part of it), or a point by name or id.
+
+    Raises:
+        SnapshotMissing: there is none.
+        UsageError: it fits several.
+    """
+    points = [p for p in repository.points() if wanted in {p.name, p.id}]
+    if len(points) == 1:
+        return points[0]
+    if points:
+        ids = ", ".join(p.id for p in points)
+        raise errors.UsageError(
+            f'the name "{wanted}" is borne by {len(points)} points: {ids}',
+            hint="give the id of the one you mean",
+        )
+    snapshots, _damaged = repository.snapshots()
+    return selection.by_id(snapshots, "any component", wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How one entry differs from the parent's: ``added``, ``removed``, ``changed`` or ``same``."""
+
+    path: str
+    change: str
+    size: int
+    size_before: int
+
+
+def differences(repository: Repository, found: Snapshot, others: Sequence[Snapshot]) -> list[Change] | None:
+    """Entry by entry against the parent; None when there is no parent any more."""
+    parent = next((s for s in others if s.id == found.header.parent), None)
+    if parent is None:
+        return None
+    return list(_merge(entries(repository, parent), entries(repository, found)))
+
+
+def entries(repository: Repository, found: Snapshot, prefix: str = "") -> Iterator[EntryInfo]:
+    """The entries of a snapshot; needs no more than the ``write`` role."""
+    tree, _packs = repository.trees(found)
+    return tree.entries(prefix)
+
+
+def _merge(before: Iterator[EntryInfo], after: Iterator[EntryInfo]) -> Iterator[Change]:
+    old, new = next(before, None), next(after, None)
+    while old is not None or new is not None:
+        if new is None or (old is not None and old.path.encode() < new.path.encode()):
+            assert old is not None  # noqa: S101  # for the type checker: the loop's condition
+            yield Change(old.path, "removed", 0, old.size)
+            old = next(before, None)
+        elif old is None or new.path.encode() < old.path.encode():
+            yield Change(new.path, "added", new.size, 0)
+            new = next(after, None)
+        else:
+            same = (
+                old.size == new.size
+                and old.meta.get("digest") == new.meta.get("digest")
+                and "digest" in new.meta
+            )
+            yield Change(new.path, "same" if same else "changed", new.size, old.size)
+            old, new = next(before, None), next(after, None)
