@@ -155,6 +155,17 @@ def restore_stream(toc: bytes, blocks: Iterable[Iterable[bytes]]) -> Iterator[by
     """What to write to ``pg_restore``'s standard input: the exact table of contents, then the chosen blocks.
 
     ``blocks`` must come in the archive's own order. Without any block it serves ``--section=pre-data`` and ``post-data``.
+
+    For data, ``pg_restore --section=data -L LIST`` must be told the entries that are meant, or it looks in vain for the
+    blocks that were left out: a line ``<dump id>; <table oid> <oid> <desc> ...`` for each. What is in the data section without a
+    block (``SEQUENCE SET``, ``BLOB METADATA`` before its ``BLOBS``, their comments and privileges, statistics) goes into the
+    list of one load, in the table of contents' order.
+
+    From version 17 on ``pg_restore`` begins each session with ``SET transaction_timeout = 0``, which servers before 17 refuse, and no
+    option leaves it out. Into such a server run it *without* ``--exit-on-error``: it goes on, and ends with exit status 1. The
+    restore is good when every line ``pg_restore: error:`` on standard error is the one about the unrecognized parameter
+    "transaction_timeout". (Count lines, not "errors ignored": with ``-j`` that number is smaller than the number of sessions.)
+    A ``pg_restore`` of the archive's own major version has none of this, where it is at hand.
     """
     yield toc
     for block in blocks:

@@ -1,0 +1,146 @@
+"""Back up one database: ``pg_dump``'s archive and the server's globals, as entries of a snapshot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import cast
+
+from dr_toolkit import log, process
+from dr_toolkit.errors import DrctlError, ProgramError, SourceError, SourceUnreachable
+from dr_toolkit.postgres.archive import open_archive
+from dr_toolkit.postgres.archive_stream import Readable
+from dr_toolkit.postgres.connection import ConnectionSettings, credentials
+from dr_toolkit.postgres.dump_check import SourceSnapshot, source_snapshot
+from dr_toolkit.postgres.dump_entries import DumpedArchive, write_archive
+from dr_toolkit.postgres.globals import read_globals, write_globals
+from dr_toolkit.postgres.tools import Tools
+from dr_toolkit.repository.entries import EntrySink
+
+LOCK_WAIT_S = 300
+
+_log = log.get("postgres.dump")
+
+_GONE = re.compile(
+    r"server closed the connection|terminating connection|connection to server .* failed|could not connect|"
+    r"could not receive data|SSL SYSCALL error|the database system is|no connection to the server",
+    re.IGNORECASE,
+)
+_SAID_LIMIT = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """What a backup of a database wrote.
+
+    Attributes:
+        archive: tables, large objects and sizes.
+        tools: the programs that were used.
+        checked: whether row counts were compared with the source's by SQL.
+        warnings: what a person should know, in plain words.
+    """
+
+    archive: DumpedArchive
+    tools: Tools
+    checked: bool
+    warnings: tuple[str, ...]
+
+
+def dump_database(
+    settings: ConnectionSettings,
+    sink: EntrySink,
+    tools: Tools,
+    *,
+    check_source: bool = False,
+    lock_wait_s: float = LOCK_WAIT_S,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Dump:
+    """Dump a database into a sink: the archive's entries, then the globals. Whoever opened the sink commits or aborts it.
+
+    Args:
+        settings: the source.
+        sink: takes the entries.
+        tools: client programs that fit the source (`tools.choose`).
+        check_source: also count every table's rows by SQL, in the same snapshot.
+        lock_wait_s: how long to wait for a table that somebody has locked.
+        on_bytes: told the number of bytes after each read, for progress.
+
+    Raises:
+        SourceUnreachable: the server went away.
+        SourceError: ``pg_dump`` failed, ended early, or the source has other rows than the dump.
+        UnknownFormat: ``pg_dump`` wrote an archive that is not known.
+    """
+    with ExitStack() as stack:
+        snapshot = stack.enter_context(source_snapshot(settings)) if check_source else None
+        archive = _dump(settings, sink, _arguments(tools, lock_wait_s, snapshot), tools, on_bytes)
+        _log.debug("archive read", tables=len(archive.tables), bytes=archive.size)
+        if snapshot is not None:
+            snapshot.compare(archive.tables)
+    try:
+        found = read_globals(settings, tools)
+    except ProgramError as error:
+        raise _explained(error, settings) from error
+    write_globals(found, sink)
+    return Dump(archive, tools, check_source, settings.warnings + found.warnings)
+
+
+def _arguments(tools: Tools, lock_wait_s: float, snapshot: SourceSnapshot | None) -> list[str]:
+    arguments = [
+        tools.program("pg_dump"),
+        "--format=custom",
+        "--compress=0",  # every version understands this; "none" only 16 and newer
+        "--no-password",
+        f"--lock-wait-timeout={int(lock_wait_s * 1000)}",
+    ]
+    return [*arguments, f"--snapshot={snapshot.name}"] if snapshot else arguments
+
+
+def _dump(
+    settings: ConnectionSettings,
+    sink: EntrySink,
+    arguments: list[str],
+    tools: Tools,
+    on_bytes: Callable[[int], None] | None,
+) -> DumpedArchive:
+    with credentials(settings) as env, process.Pipe(arguments, env={**env, **tools.env, "TZ": "UTC"}) as pipe:
+        try:
+            archive = write_archive(open_archive(cast("Readable", pipe.stdout), on_bytes=on_bytes), sink)
+        except SourceError:
+            # Where the stream has ended, pg_dump says why. Where it has not, pg_dump would wait for us for ever.
+            if pipe.stdout is not None and not pipe.stdout.read(1):
+                _finish(pipe, settings)
+            raise
+        _finish(pipe, settings)
+        return archive
+
+
+def _finish(pipe: process.Pipe, settings: ConnectionSettings) -> None:
+    try:
+        pipe.finish()
+    except ProgramError as error:
+        raise _explained(error, settings) from error
+
+
+def _explained(error: ProgramError, settings: ConnectionSettings) -> DrctlError:
+    said = " ".join(line.strip() for line in error.stderr.splitlines() if line.strip())[-_SAID_LIMIT:]
+    message = f"{error.message.partition(':')[0]}: {said}" if said else error.message
+    place, unaffected = settings.redacted(), "no snapshot was made; earlier ones are as they were"
+    if _GONE.search(error.stderr):
+        return SourceUnreachable(
+            message, on=place, hint="look at the server, then run the backup again", unaffected=unaffected
+        )
+    return SourceError(message, on=place, hint=_hint(error.stderr), unaffected=unaffected)
+
+
+def _hint(stderr: str) -> str | None:
+    if "permission denied" in stderr:
+        return "the backup's role needs pg_read_all_data (PostgreSQL 14 and newer) or SELECT on everything"
+    if "row-level security" in stderr or "row security" in stderr:
+        return "the backup's role needs BYPASSRLS, or the dump would leave rows out"
+    if "lock timeout" in stderr:
+        return (
+            "something holds a lock on a table, a migration for example; run the backup again when it is done"
+        )
+    return None
