@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import random
+import shutil
 import signal
 import socket
 import stat
@@ -71,7 +72,7 @@ def is_free(port: int) -> bool:
 
 
 def installed_script(name: str) -> str | None:
-    """Find a program that pip installed beside this interpreter.
+    """Find a program that pip installed beside this interpreter, else on the PATH.
 
     Args:
         name: the program.
@@ -80,7 +81,7 @@ def installed_script(name: str) -> str | None:
         Its full path.
     """
     path = Path(sysconfig.get_path("scripts")) / name
-    return str(path) if path.exists() else None
+    return str(path) if path.exists() else shutil.which(name)
 
 
 def unprivileged_user() -> str | None:
