@@ -67,28 +67,48 @@ def one_line_pieces(window: memoryview) -> tuple[int, int]:
         The run's length in bytes and its number of pieces.
     """
     data = np.frombuffer(window, np.uint8)
-    after = np.flatnonzero(data == _LINE_FEED) + 1
-    starts = np.concatenate((np.zeros(1, after.dtype), after))
-    starts = starts[np.concatenate((np.ones(1, np.bool_), np.diff(starts) > HEADER))]
-    heads = starts[:-1]
-    if heads.size == 0:
+    starts = _after_line_feeds(data)
+    near = np.flatnonzero(starts[1:] - starts[:-1] <= HEADER) + 1
+    starts, false = _without(starts, near) if near.size else (starts, near)
+    if starts.size == 1:
         return 0, 0
-    lengths = _little_endian(data, heads + 1)
-    leads = (heads + HEADER + lengths == starts[1:]) & (data[heads] == 0)
-    leads &= (
-        (lengths != len(_END_LINE))
-        | (data[heads + HEADER] != _END_LINE[0])
-        | (data[heads + HEADER + 1] != _END_LINE[1])
-    )
+    heads = starts[:-1]
+    # The same bytes as overlapping 32-bit integers, so that one gather fetches all lengths.
+    words: npt.NDArray[np.uint32] = np.ndarray((data.size - 3,), "<u4", window, strides=(1,))
+    lengths = words[heads + 1]
+    leads = (starts[1:] - heads - HEADER == lengths) & (data[heads] == 0)
+    leads[false[false < leads.size]] = False
+    short = np.flatnonzero(leads & (lengths == len(_END_LINE)))
+    if short.size:
+        at = heads[short] + HEADER
+        leads[short] = (data[at] != _END_LINE[0]) | (data[at + 1] != _END_LINE[1])
     count = int(leads.size if leads.all() else leads.argmin())
     return int(starts[count]), count
 
 
-def _little_endian(data: npt.NDArray[np.uint8], at: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    value: npt.NDArray[np.int64] = data[at].astype(np.int64)
-    for place in (1, 2, 3):
-        value |= data[at + place].astype(np.int64) << (8 * place)
-    return value
+def _after_line_feeds(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Zero, and the position after each line feed."""
+    found = np.flatnonzero(data == _LINE_FEED)
+    starts = np.empty(found.size + 1, np.int64)
+    starts[0] = 0
+    np.add(found, 1, out=starts[1:])
+    return starts
+
+
+def _without(
+    starts: npt.NDArray[np.int64], near: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+    """Drop the places ``near`` others from ``starts``.
+
+    Returns:
+        What remains, and the indices of those that are followed by a dropped one outside their header: such a piece holds
+        more than one line.
+    """
+    keep = np.ones(starts.size, np.bool_)
+    keep[near] = False
+    owners = np.cumsum(keep)[near] - 1
+    remaining = starts[keep]
+    return remaining, owners[starts[near] - remaining[owners] > HEADER]
 
 
 class TableFrames:
@@ -99,19 +119,22 @@ class TableFrames:
     """
 
     def __init__(self, capacity: int) -> None:
-        self.done = False
+        self._ended = False
         self._capacity = capacity
         self._digest = RowDigest()
         self._look_at = _FIRST_WINDOW  # grows: the tables are many and most are small
         self._long_row = 0
         self._pieces: _Pieces | None = None
 
+    @property
+    def done(self) -> bool:
+        """See `FrameParser`."""
+        return self._ended if self._pieces is None else self._pieces.done
+
     def feed(self, window: memoryview) -> int:
         """See `FrameParser`."""
         if self._pieces is not None:
-            used = self._pieces.feed(window)
-            self.done = self._pieces.done
-            return used
+            return self._pieces.feed(window)
         if self._long_row:
             return self._continue_row(window)
         used, rows = one_line_pieces(window[: self._look_at])
@@ -131,7 +154,7 @@ class TableFrames:
         length = length_of(window)
         whole = HEADER + length
         if length == 0:
-            self.done = True
+            self._ended = True
             return whole
         if whole > self._capacity:
             self._long_row = length
