@@ -108,3 +108,35 @@ def _merge(before: Iterator[EntryInfo], after: Iterator[EntryInfo]) -> Iterator[
             )
             yield Change(new.path, "same" if same else "changed", new.size, old.size)
             old, new = next(before, None), next(after, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """One snapshot, looked at closely.
+
+    Attributes:
+        snapshot: itself.
+        evidence: signed results whose digest fits.
+        entries: its entries, as far as asked.
+        changes: against the parent; None when the parent is gone or there was none.
+    """
+
+    snapshot: Snapshot
+    evidence: list[Evidence]
+    entries: list[EntryInfo]
+    changes: list[Change] | None
+
+
+def details(repository: Repository, found: Snapshot, prefix: str = "") -> Details:
+    """Everything about one snapshot that the ``write`` role may see."""
+    signed, _unsigned = repository.evidence()
+    proofs = [
+        e
+        for e in signed
+        if e.result.get("snapshot") == found.id and e.result.get("digest") == found.digest_text
+    ]
+    others, _damaged = repository.snapshots(found.header.component)
+    changes = differences(repository, found, others)
+    if changes is not None:
+        changes = [c for c in changes if c.path.startswith(prefix)]
+    return Details(found, proofs, list(entries(repository, found, prefix)), changes)

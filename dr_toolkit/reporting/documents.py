@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dr_toolkit import errors
-from dr_toolkit.jobs.inspect import Change, Inventory
+from dr_toolkit.jobs.backup import Outcome, Planned
+from dr_toolkit.jobs.inspect import Change, Details, Inventory
+from dr_toolkit.jobs.verify import Result
 from dr_toolkit.repository.entries import EntryInfo
 from dr_toolkit.repository.repository import Evidence, Point
 from dr_toolkit.repository.snapshot import Snapshot
@@ -87,6 +89,40 @@ def failure(error: errors.DrctlError, component: str | None = None) -> dict[str,
     return row if component is None else {"component": component, **row}
 
 
-def facts(source: Mapping[str, Any]) -> dict[str, Any]:
-    """The source's facts of a snapshot."""
-    return dict(source)
+def planned(item: Planned) -> dict[str, Any]:
+    """What a backup would do."""
+    return {
+        "component": item.component,
+        "source": item.source,
+        "bytes": item.bytes,
+        "parent": item.parent,
+        "programs": item.programs,
+    }
+
+
+def backup(outcome: Outcome) -> dict[str, Any]:
+    """What ``drctl backup`` prints."""
+    rows = [{**snapshot(s), "seconds": outcome.seconds.get(s.id)} for s in outcome.snapshots]
+    failures = [failure(error, component) for component, error in outcome.failures]
+    return {"snapshots": rows, "point": point(outcome.point) if outcome.point else None, "failures": failures}
+
+
+def details(item: Details) -> dict[str, Any]:
+    """What ``drctl show SNAPSHOT`` prints."""
+    changes = None if item.changes is None else [change(c) for c in item.changes if c.change != "same"]
+    return {
+        "snapshot": snapshot(item.snapshot, item.evidence),
+        "source": dict(item.snapshot.header.source),
+        "entries": [entry(info) for info in item.entries],
+        "changes": changes,
+    }
+
+
+def verification(result: Result) -> dict[str, Any]:
+    """One result of ``drctl verify``."""
+    return {
+        **result.row(),
+        "failures": list(result.failures),
+        "notes": list(result.notes),
+        "evidence_signed": result.signed,
+    }

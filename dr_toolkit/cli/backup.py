@@ -1,0 +1,63 @@
+"""``drctl backup``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.options import common, epilog
+
+if TYPE_CHECKING:
+    from dr_toolkit.jobs.backup import Outcome
+
+_EPILOG = epilog(
+    "drctl backup",
+    "drctl backup console-db --point before-migration",
+    "drctl backup --dry-run",
+    codes=(0, 1, 2, 3, 5, 130, 143),
+)
+
+
+@click.command("backup", epilog=_EPILOG)
+@click.argument("components", nargs=-1)
+@click.option("--point", metavar="NAME", help="Tie the snapshots together as a recovery point.")
+@click.option(
+    "--full", is_flag=True, help="Compare with nothing: read and store all anew (after a theft of keys)."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be read; change nothing.")
+@common
+@click.pass_obj
+def command(
+    context: Context, components: tuple[str, ...], point: str | None, *, full: bool, dry_run: bool
+) -> None:
+    """Take snapshots of all components, or of those that are named.
+
+    Needs a recipient with the role "write" only.
+    """
+    context.configure_log()
+    from dr_toolkit.jobs import backup, opening
+    from dr_toolkit.reporting import documents, text
+
+    config = context.load_config()
+    request = backup.Request(components, point, full)
+    if point is not None:
+        backup.check_point_name(point)
+    with opening.opened_repository(config) as repository:
+        if dry_run:
+            planned = backup.plan(config, repository, request)
+            context.emit({"plan": [documents.planned(item) for item in planned]}, text.planned(planned))
+            return
+        outcome = backup.run(config, repository, request, context.progress())
+    context.emit(documents.backup(outcome), text.backup(outcome))
+    _exit(outcome)
+
+
+def _exit(outcome: Outcome) -> None:
+    """0 when nothing failed; the failure's own code when everything failed the same way; else 1."""
+    if not outcome.failures:
+        return
+    codes = {error.exit_code for _component, error in outcome.failures}
+    sys.exit(codes.pop() if len(codes) == 1 and not outcome.snapshots else 1)

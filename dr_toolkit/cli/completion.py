@@ -1,0 +1,22 @@
+"""``drctl completion``."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from dr_toolkit.cli.options import common, epilog
+
+_EPILOG = epilog('eval "$(drctl completion bash)"', "drctl completion zsh > ~/.zfunc/_drctl", codes=(0, 2))
+
+
+@click.command("completion", epilog=_EPILOG)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@common
+def command(shell: str) -> None:
+    """Print the completion script for a shell."""
+    from dr_toolkit.cli.main import drctl
+
+    found = get_completion_class(shell)
+    assert found is not None  # noqa: S101  # the choice lists only known shells
+    click.echo(found(drctl, {}, "drctl", "_DRCTL_COMPLETE").source())

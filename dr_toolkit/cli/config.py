@@ -1,0 +1,57 @@
+"""``drctl config check|schema|example``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.options import common, epilog
+
+
+@click.group(
+    "config",
+    epilog=epilog(
+        "drctl config example > drctl.yaml",
+        "drctl config check",
+        "drctl config schema > drctl.schema.json",
+        codes=(0, 2),
+    ),
+)
+def command() -> None:
+    """Check, describe or print a configuration."""
+
+
+@command.command("check")
+@common
+@click.pass_obj
+def check(context: Context) -> None:
+    """Read the configuration and list every problem, each with its line and path."""
+    config = context.load_config()
+    components = {name: component.kind for name, component in config.components.items()}
+    lines = [f"{name}: {kind}" for name, kind in components.items()]
+    context.emit(
+        {"valid": True, "repository": config.repository.url, "components": components},
+        "\n".join([f"the configuration is valid: {config.repository.url}", *lines]),
+    )
+
+
+@command.command("schema")
+@common
+@click.pass_obj
+def schema(_context: Context) -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from dr_toolkit import config
+
+    click.echo(json.dumps(config.schema(), indent=2, ensure_ascii=False))
+
+
+@command.command("example")
+@common
+@click.pass_obj
+def example(_context: Context) -> None:
+    """Print a commented configuration to begin with."""
+    from dr_toolkit import config
+
+    click.echo(config.example(), nl=False)

@@ -1,0 +1,87 @@
+"""The command ``drctl``. Commands are imported when they are called: ``drctl --help`` loads click and nothing heavier."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from dr_toolkit import __version__
+from dr_toolkit.cli.boundary import guarded
+from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.options import common
+
+COMMANDS = {
+    "init": "Make a repository and its first epoch; print what to keep safe.",
+    "backup": "Take snapshots of all components, or of those that are named.",
+    "snapshots": "List snapshots and recovery points.",
+    "show": "What is in a snapshot or a point.",
+    "verify": "Prove that snapshots can be restored.",
+    "restore": "Bring a component back, beside what is live.",
+    "config": "Check, describe or print a configuration.",
+    "completion": "Print the completion script for a shell.",
+}
+"""Name and short help of each command; ``dr_toolkit.cli.<name>`` has it as ``command``."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """All commands, in the order in which people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"dr_toolkit.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)  # noqa: S101  # for the type checker
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
+        """List commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; for an unknown one, suggest the nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            if near and near[0] not in error.message:
+                error.message += f" Did you mean '{near[0]}'?"
+            raise
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="In an incident: drctl snapshots, then drctl restore COMPONENT --dry-run.",
+)
+@common
+@click.version_option(__version__, prog_name="drctl")
+@click.pass_context
+def drctl(ctx: click.Context) -> None:
+    """Encrypted, verified backup and disaster recovery for the Conduktor Platform."""
+    ctx.ensure_object(Context)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run ``drctl`` with these arguments and return its exit code."""
+    context = Context()
+    return guarded(
+        lambda: drctl.main(list(arguments), prog_name="drctl", standalone_mode=False, obj=context), context
+    )
+
+
+def entry_point() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,80 @@
+"""Options that every command has, and the form of every command's help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dr_toolkit.cli.context import Context
+
+CODES = {
+    0: "done, and verified as far as the command promises",
+    1: "failed, wholly or in part, or nothing to work on",
+    2: "wrong usage or configuration; nothing was started",
+    3: "the data says no: damaged, missing, or not what the source had",
+    5: "a remote side could not be reached: a retry makes sense",
+    130: "interrupted",
+    143: "terminated",
+}
+
+
+def epilog(*examples: str, codes: tuple[int, ...] = (0, 1, 2, 3, 5)) -> str:
+    """The end of a command's help: examples, then its exit codes."""
+    lines = ["\b", "Examples:", *(f"  {line}" for line in examples), "", "\b", "Exit codes:"]
+    return "\n".join([*lines, *(f"  {code:<3} {CODES[code]}" for code in codes)])
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The global options, so that they may also stand behind the command's name."""
+    for option in reversed(_options()):
+        command = option(command)
+    return command
+
+
+def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
+        if value in {None, 0}:
+            return
+        context = ctx.ensure_object(Context)
+        setattr(context, name, not value if name == "color" else value)
+
+    return callback
+
+
+def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+    hidden: dict[str, Any] = {"expose_value": False}
+    path = click.Path(dir_okay=False, path_type=Path)
+    return [
+        click.option(
+            "-c",
+            "--config",
+            type=path,
+            envvar="DRCTL_CONFIG",
+            callback=_set("config_path"),
+            help="The configuration file.",
+            **hidden,
+        ),
+        click.option(
+            "--output",
+            type=click.Choice(["text", "json"]),
+            callback=_set("output"),
+            help="Form of the answer.",
+            **hidden,
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            callback=_set("log_format"),
+            help="Form of the log.",
+            **hidden,
+        ),
+        click.option(
+            "-v", "--verbose", count=True, callback=_set("verbosity"), help="Say more (-v, -vv).", **hidden
+        ),
+        click.option(
+            "--no-color", is_flag=True, callback=_set("color"), help="No colours (or set NO_COLOR).", **hidden
+        ),
+    ]

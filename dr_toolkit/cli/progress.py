@@ -1,0 +1,69 @@
+"""Progress for a person: bytes, rate and objects on standard error. Imported only on a terminal."""
+
+from __future__ import annotations
+
+import threading
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
+
+
+class TerminalProgress:
+    """A line that moves. Follows ``log.Progress``; safe from any thread.
+
+    Args:
+        color: whether colours are wanted.
+    """
+
+    def __init__(self, *, color: bool) -> None:
+        self._console = Console(stderr=True, no_color=not color, highlight=False)
+        self._lock = threading.Lock()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._objects = 0
+
+    def start(self, total_bytes: int | None, what: str) -> None:
+        """See ``log.Progress``."""
+        self.close()
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(24),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+        )
+        more = (TextColumn("{task.fields[objects]}"), TimeElapsedColumn())
+        with self._lock:
+            self._objects = 0
+            self._bar = Progress(*columns, *more, console=self._console, transient=True)
+            self._task = self._bar.add_task(what, total=total_bytes, objects="")
+            self._bar.start()
+
+    def advance(self, bytes: int, objects: int = 0) -> None:  # noqa: A002  # the unit is the name
+        """See ``log.Progress``."""
+        with self._lock:
+            if self._bar is None or self._task is None:
+                return
+            self._objects += objects
+            shown = f"{self._objects} objects" if self._objects else ""
+            self._bar.update(self._task, advance=bytes, objects=shown)
+
+    def note(self, text: str) -> None:
+        """See ``log.Progress``."""
+        self._console.print(text, markup=False)
+
+    def close(self) -> None:
+        """See ``log.Progress``."""
+        with self._lock:
+            if self._bar is not None:
+                self._bar.stop()
+            self._bar = self._task = None

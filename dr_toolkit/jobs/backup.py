@@ -1,0 +1,164 @@
+"""Take snapshots: one component after the other; what fails in one leaves the others as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from dr_toolkit import clock, errors, log
+from dr_toolkit.config import Config, PostgresDumpConfig
+from dr_toolkit.jobs import opening
+from dr_toolkit.log import Progress
+from dr_toolkit.postgres import dump, server, server_facts, tools
+from dr_toolkit.repository import snapshot as snapshots
+from dr_toolkit.repository.repository import Point, Repository
+from dr_toolkit.repository.snapshot import Snapshot
+from dr_toolkit.repository.writer import SnapshotWriter
+
+_log = log.get("jobs.backup")
+_POINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to back up.
+
+    Attributes:
+        components: names; empty for all.
+        point: tie the snapshots together under this name.
+        full: ignore the parent and everything stored.
+    """
+
+    components: tuple[str, ...] = ()
+    point: str | None = None
+    full: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        snapshots: taken.
+        seconds: by snapshot id.
+        failures: (component, why), for those that failed.
+        point: made when nothing failed.
+    """
+
+    snapshots: list[Snapshot] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    failures: list[tuple[str, errors.DrctlError]] = field(default_factory=list)
+    point: Point | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a backup would do (``--dry-run``).
+
+    Attributes:
+        component: its name.
+        source: where it would be read from, without secrets.
+        bytes: what it would roughly read.
+        parent: the snapshot it would compare with.
+        programs: PostgreSQL's programs it would use.
+    """
+
+    component: str
+    source: str
+    bytes: int
+    parent: str | None
+    programs: str
+
+
+def check_point_name(name: str) -> None:
+    """A point's name must be one (docs/format.md, section 11)."""
+    if not _POINT_NAME.fullmatch(name):
+        raise errors.UsageError(
+            f'"{name}" cannot be the name of a point',
+            hint="letters, digits, dot, underscore and hyphen, at most 100",
+            unaffected="nothing was started",
+        )
+
+
+def run(config: Config, repository: Repository, request: Request, progress: Progress) -> Outcome:
+    """Take the snapshots.
+
+    Errors of a component are in the outcome; errors of the repository itself are raised.
+    """
+    chosen = opening.chosen_components(config, request.components)
+    outcome = Outcome()
+    for name, component in chosen.items():
+        started = clock.monotonic()
+        try:
+            made = _one(config, repository, name, component, request, progress)
+        except errors.DrctlError as error:
+            _log.error("backup failed", component=name, code=error.code, reason=error.message)
+            outcome.failures.append((name, error))
+            continue
+        finally:
+            progress.close()
+        outcome.snapshots.append(made)
+        outcome.seconds[made.id] = round(clock.monotonic() - started, 3)
+        _log.info("snapshot taken", component=name, snapshot=made.id, head=made.digest_text)
+    if request.point and not outcome.failures:
+        outcome.point = repository.add_point(request.point, outcome.snapshots)
+    return outcome
+
+
+def plan(config: Config, repository: Repository, request: Request) -> list[Planned]:
+    """What ``run`` would do; reads the source's size and nothing more."""
+    planned = []
+    for name, component in opening.chosen_components(config, request.components).items():
+        settings = opening.source_settings(component, config)
+        with closing(server.connect(settings)) as session:
+            chosen = tools.choose(session.info.server_version, settings.programs, tls=settings.tls_required)
+            size = server_facts.data_size(session)
+        known, _damaged = repository.snapshots(name)
+        parent, _warnings = snapshots.choose_parent(known, repository.store.now())
+        planned.append(
+            Planned(
+                name,
+                settings.redacted(),
+                size,
+                None if request.full or parent is None else parent.id,
+                chosen.directory,
+            )
+        )
+    return planned
+
+
+def _one(
+    config: Config,
+    repository: Repository,
+    name: str,
+    component: PostgresDumpConfig,
+    request: Request,
+    progress: Progress,
+) -> Snapshot:
+    settings = opening.source_settings(component, config)
+    with closing(server.connect(settings)) as session:
+        source = server_facts.facts(session)
+        chosen = tools.choose(session.info.server_version, settings.programs, tls=settings.tls_required)
+        progress.start(server_facts.data_size(session), name)
+    with SnapshotWriter(repository, name, component.kind, full=request.full) as writer:
+        _stage("started", component=name, parent=writer.parent.id if writer.parent else None)
+        made = dump.dump_database(
+            settings, writer, chosen, check_source=component.check_source, on_bytes=_told(progress)
+        )
+        _stage("source read", component=name, bytes=writer.bytes_source)
+        facts = {**source, "tables": len(made.archive.tables), "checked": made.checked}
+        taken = writer.commit(facts, made.warnings)
+        _stage("committed", component=name, snapshot=taken.id)
+        return taken
+
+
+def _told(progress: Progress) -> Callable[[int], None]:
+    return lambda count: progress.advance(count)
+
+
+def _stage(event: str, **fields: Any) -> None:
+    """One line for each stage that a run has reached: an interrupted one can be followed in the log."""
+    _log.info(event, **fields)

@@ -1,0 +1,228 @@
+"""Results as text for a person: aligned columns, newest last, nothing that needs a wide terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from dr_toolkit.jobs.backup import Outcome, Planned
+from dr_toolkit.jobs.initialise import Made
+from dr_toolkit.jobs.inspect import Details, Inventory
+from dr_toolkit.jobs.verify import Result
+from dr_toolkit.repository.repository import Evidence, Point
+from dr_toolkit.repository.snapshot import Snapshot
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_LEVELS = ("restore", "data", "quick")
+_SHOWN_CHANGES = 40
+_SHOWN_FAILURES = 20
+
+
+def size(count: float) -> str:
+    """Bytes for a person: ``1.5 GiB``."""
+    for unit in _UNITS[:-1]:
+        if abs(count) < 1024:  # noqa: PLR2004  # the next unit
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} {_UNITS[-1]}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: ``3.2 s``, ``12 min``, ``5 h``, ``3 d``."""
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds:.1f} s" if unit == "s" else f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
+    """Columns aligned by spaces; ``right`` names those that are aligned to the right."""
+    if not rows:
+        return ""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def made(item: Made) -> str:
+    """After ``drctl init``."""
+    lines = [
+        f"repository {item.repository_id} made at {item.where}",
+        "",
+        "put this line into the configuration, under repository, wherever drctl runs:",
+        f'  trust: "{item.trust}"',
+        "",
+        "recipients:",
+        *(f"  {name} ({kind}): {role}" for name, kind, role in item.recipients),
+        "",
+        "keep safe: without a recipient that may read, nobody can restore anything.",
+        "  key files: a copy away from this machine; Vault: its own backup and unseal keys.",
+    ]
+    if item.create_only:
+        lines.append("the storage refuses to create an object twice: tried, and it does.")
+    lines += [f"warning: {warning}" for warning in item.warnings]
+    return "\n".join(lines)
+
+
+def planned(items: Sequence[Planned]) -> str:
+    """``drctl backup --dry-run``."""
+    rows = [["COMPONENT", "ABOUT", "COMPARED WITH", "SOURCE"]]
+    rows += [[p.component, size(p.bytes), p.parent or "nothing: a first backup", p.source] for p in items]
+    return table(rows, frozenset({1})) + "nothing was read or written"
+
+
+def backup(outcome: Outcome) -> str:
+    """After ``drctl backup``."""
+    parts = []
+    if outcome.snapshots:
+        rows = [["COMPONENT", "SNAPSHOT", "READ", "NEW", "STORED", "TOOK"]]
+        for s in outcome.snapshots:
+            h = s.header
+            rows.append(
+                [
+                    h.component,
+                    s.id,
+                    size(h.bytes_source),
+                    size(h.bytes_new),
+                    size(h.bytes_stored),
+                    duration(outcome.seconds[s.id]),
+                ]
+            )
+        parts.append(table(rows, frozenset({2, 3, 4, 5})))
+    parts += [f"warning: {s.header.component}: {w}\n" for s in outcome.snapshots for w in s.header.warnings]
+    for component, error in outcome.failures:
+        parts.append(f"FAILED: {component}: {error.message}\n")
+        parts += [
+            f"  {label}: {value}\n"
+            for label, value in (("unaffected", error.unaffected), ("next", error.hint))
+            if value
+        ]
+    if outcome.point:
+        parts.append(f'point "{outcome.point.name}" ({outcome.point.id})\n')
+    elif outcome.snapshots and outcome.failures:
+        parts.append("no point was made, because not every component was backed up\n")
+    if outcome.snapshots and not outcome.failures:
+        parts.append("not yet proven; prove it: drctl verify --restore\n")
+    return "".join(parts)
+
+
+def proof(items: Sequence[Evidence]) -> str:
+    """The strongest result so far, in a word or two."""
+    for level in _LEVELS:
+        found = [e for e in items if e.result.get("level") == level]
+        if found:
+            last = found[-1]
+            return f"{level} {last.result.get('result')} {last.time[:16].replace('T', ' ')}"
+    return "none"
+
+
+def inventory(stock: Inventory, now: datetime) -> str:
+    """``drctl snapshots``."""
+    rows = [["COMPONENT", "SNAPSHOT", "AGE", "READ", "STORED", "STATUS", "PROOF"]]
+    rows += [_row(s, stock.evidence.get((s.header.component, s.id), []), now) for s in stock.snapshots]
+    parts = [
+        table(rows, frozenset({2, 3, 4})) if stock.snapshots else "no snapshots yet; take one: drctl backup\n"
+    ]
+    if stock.points:
+        parts.append(
+            "\n"
+            + table(
+                [
+                    ["POINT", "TIME", "SNAPSHOTS"],
+                    *([p.name, p.time, str(len(p.snapshots))] for p in stock.points),
+                ]
+            )
+        )
+    parts += [f"DAMAGED: {error.message}\n" for error in stock.damaged]
+    parts += [f"{finding.problem.upper()}: {finding.text}\n" for finding in stock.missing]
+    return "".join(parts)
+
+
+def _row(s: Snapshot, proofs: Sequence[Evidence], now: datetime) -> list[str]:
+    h = s.header
+    age = duration(max(0.0, (now - h.moment).total_seconds()))
+    return [h.component, s.id, age, size(h.bytes_source), size(h.bytes_stored), h.status, proof(proofs)]
+
+
+def point(item: Point) -> str:
+    """``drctl show POINT``."""
+    return f'point "{item.name}" ({item.id}), {item.time}\n' + table(
+        [[c, i] for c, i, _digest in item.snapshots]
+    )
+
+
+def details(item: Details) -> str:
+    """``drctl show SNAPSHOT``."""
+    h = item.snapshot.header
+    lines = [
+        f"{h.component} ({h.kind}), {h.time}, {h.status}",
+        f"id       {h.id}",
+        f"head     {item.snapshot.digest_text}",
+        f"parent   {h.parent or 'none'}",
+        f"read     {size(h.bytes_source)}; new {size(h.bytes_new)}; stored {size(h.bytes_stored)}",
+        f"proof    {proof(item.evidence)}",
+        f"made by  {h.tool}",
+        *(f"warning  {w}" for w in h.warnings),
+        "",
+        "SOURCE",
+        *(f"  {key}: {_short(value)}" for key, value in h.source.items()),
+        "",
+    ]
+    rows = [
+        ["SIZE", "ROWS", "ENTRY"],
+        *(
+            [size(e.size), str(e.meta.get("rows") if e.meta.get("rows") is not None else ""), e.path]
+            for e in item.entries
+        ),
+    ]
+    return "\n".join(lines) + "\n" + table(rows, frozenset({0, 1})) + "\n" + _changes(item)
+
+
+def _changes(item: Details) -> str:
+    if item.changes is None:
+        return "no parent to compare with\n"
+    changed = [c for c in item.changes if c.change != "same"]
+    same = len(item.changes) - len(changed)
+    rows = [[c.change, size(c.size_before), "->", size(c.size), c.path] for c in changed[:_SHOWN_CHANGES]]
+    more = f"… and {len(changed) - _SHOWN_CHANGES} more\n" if len(changed) > _SHOWN_CHANGES else ""
+    return (
+        f"against its parent: {len(changed)} changed, {same} the same\n"
+        + table(rows, frozenset({1, 3}))
+        + more
+    )
+
+
+def _short(value: object) -> str:
+    shown = str(value)
+    return shown if len(shown) <= 160 else shown[:157] + "..."  # noqa: PLR2004  # two lines of a terminal
+
+
+def verification(results: Sequence[Result]) -> str:
+    """After ``drctl verify``."""
+    parts = []
+    for r in results:
+        word = "PASSED" if r.passed else "FAILED"
+        counts = ", ".join(
+            f"{key} {_count(key, value)}"
+            for key, value in r.checks.items()
+            if not isinstance(value, dict | list)
+        )
+        parts.append(
+            f"{word}  {r.component} {r.snapshot or '(no snapshot)'} {r.level} in {duration(r.seconds)}: {counts}\n"
+        )
+        parts += [f"  {sentence}\n" for sentence in r.failures[:_SHOWN_FAILURES]]
+        if len(r.failures) > _SHOWN_FAILURES:
+            parts.append(f"  … and {len(r.failures) - _SHOWN_FAILURES} more\n")
+        parts += [f"  note: {sentence}\n" for sentence in r.notes[:_SHOWN_FAILURES]]
+        if r.snapshot and not r.signed:
+            parts.append("  evidence was not stored: that needs a recipient with the role read\n")
+    return "".join(parts)
+
+
+def _count(key: str, value: object) -> str:
+    return size(value) if key.startswith("bytes") and isinstance(value, int | float) else str(value)
