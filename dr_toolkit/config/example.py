@@ -1,0 +1,75 @@
+"""The example that ``drctl config example`` prints: every field once, with what it is for. A test reads it back."""
+
+from __future__ import annotations
+
+_EXAMPLE = """\
+# drctl.yaml: what is protected, where the copies go, who can read them.
+# No secret is written here; a secret is named by a reference:
+#   env:NAME            an environment variable
+#   file:/path          a file (one newline at its end is ignored)
+#   vault:path#field    a field of a secret in Vault
+# Relative paths count from this file's directory. Check it with: drctl config check
+version: 1
+
+repository:
+  url: s3://dr-backups/conduktor          # or a directory: file:///var/lib/drctl
+  # trust: "ed25519:…"                    # printed by drctl init: pins the key that vouches for all others
+  s3:
+    endpoint: https://minio:9000          # without it: Amazon's, for the region
+    region: us-east-1
+    access_key_id: env:DR_KEY             # without both: the usual AWS chain
+    secret_access_key: env:DR_SECRET
+    # session_token: env:DR_SESSION       # for temporary keys
+    # ca_file: /etc/drctl/minio-ca.crt    # certificates trusted besides the system's
+    addressing: path                      # or virtual: the bucket in front of the host's name
+
+# Who can unwrap the repository's keys. role "write" backs up and lists, and cannot read what was stored;
+# role "read" also restores, verifies and prunes. Each role needs a key of its own.
+keys:
+  vault-write:
+    type: vault
+    role: write
+    address: https://vault:8200
+    transit_key: drctl-write
+    mount: transit
+    auth: {method: token, token: "env:VAULT_TOKEN"}
+    # ca_file: /etc/drctl/vault-ca.crt
+    # namespace: team-a
+  safe:
+    type: key-file
+    role: read
+    path: /etc/drctl/safe.key             # 32 random bytes; keep a copy far from here
+
+components:
+  console-db:
+    kind: postgres-dump
+    connection:
+      host: main-postgresql               # one of host, hosts, url
+      # hosts: [pg-1, "pg-2:5433"]        # several, tried in order
+      # url: env:CDK_DATABASE_URL         # postgresql://… or jdbc:postgresql://…; with a password only as a reference
+      port: 5432
+      database: conduktor
+      user: drctl_backup
+      password: env:DR_DB_PASSWORD
+      sslmode: verify-full
+      sslrootcert: /etc/drctl/pg-ca.crt
+      # sslcert: /etc/drctl/pg-client.crt
+      # sslkey: /etc/drctl/pg-client.key
+      # programs: /usr/lib/postgresql/18/bin
+    restore_connection:                   # only where restore runs; the rest is as above
+      user: drctl_restore
+      password: file:/run/secrets/drctl-restore
+    check_source: false                   # true: also compare row counts by SQL
+    schedule: "15 * * * *"                # minute, hour, day of month, month, day of week; UTC
+    objectives: {rpo: 2h, rto: 30m}
+    retention: {last: 3, daily: 7, weekly: 5, monthly: 12, yearly: 0}
+
+verify:
+  scratch: local                          # a throw-away PostgreSQL on this machine
+  # programs: /usr/lib/postgresql/18/bin  # initdb and postgres; else looked for
+"""
+
+
+def example() -> str:
+    """A complete configuration with comments, in YAML, that `load` accepts."""
+    return _EXAMPLE
