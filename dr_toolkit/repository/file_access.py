@@ -15,13 +15,14 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _NOT_PLAIN = frozenset({errno.ELOOP, errno.ENOTDIR})
 
 
-def translate(error: OSError, name: str | None, where: str) -> DrctlError:
+def translate(error: OSError, name: str | None, where: str, *, writing: bool = False) -> DrctlError:
     """What an error of the system means for a store.
 
     Args:
         error: what the system said.
         name: the object or folder that was asked for, if it was about one.
         where: the store, for the message.
+        writing: whether the object was to be made; then a missing one is not the caller's.
     """
     reason = (error.strerror or "unknown error").lower()
     if error.errno in _FULL:
@@ -31,7 +32,7 @@ def translate(error: OSError, name: str | None, where: str) -> DrctlError:
             hint="free some space there, then run the command again",
             unaffected="what was stored before is intact; nothing of the unfinished object is left",
         )
-    if name is not None and error.errno in {errno.ENOENT, errno.EISDIR}:
+    if name is not None and not writing and error.errno in {errno.ENOENT, errno.EISDIR}:
         return ObjectMissing(f'"{name}" is not in {where}', on=name)
     if name is not None and error.errno in _NOT_PLAIN:
         return Damaged(

@@ -67,7 +67,7 @@ class FileStore:
         """Write, sync, link into place, sync the directory."""
         check_name(name)
         folder, _, base = name.rpartition("/")
-        with self._translated(name):
+        with self._translated(name, writing=True):
             target = self._make_folder(folder)
             try:
                 created = self._create(target, base, memoryview(data).cast("B"))
@@ -249,18 +249,25 @@ class FileStore:
             path = ""
             for segment in filter(None, folder.split("/")):
                 path = f"{path}/{segment}"
-                if path not in self._synced:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(segment, 0o700, dir_fd=descriptor)
-                    os.fsync(descriptor)
-                    self._synced.add(path)
-                child = os.open(segment, _FOLDER, dir_fd=descriptor)
+                child = self._make_child(descriptor, segment, path)
                 os.close(descriptor)
                 descriptor = child
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _make_child(self, parent: int, segment: str, path: str) -> int:
+        """A descriptor of a folder in ``parent``, made where needed."""
+        if path in self._synced:
+            # Somebody may have tidied up empty folders meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(segment, _FOLDER, dir_fd=parent)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(segment, 0o700, dir_fd=parent)
+        os.fsync(parent)
+        self._synced.add(path)
+        return os.open(segment, _FOLDER, dir_fd=parent)
 
     def _open_root(self) -> int:
         """A new descriptor of the root; a root that was removed meanwhile is not an empty one."""
@@ -329,9 +336,9 @@ class FileStore:
         return tuple(sorted(found.items(), key=lambda item: item[0]))
 
     @contextlib.contextmanager
-    def _translated(self, name: str | None) -> Iterator[None]:
+    def _translated(self, name: str | None, *, writing: bool = False) -> Iterator[None]:
         """Turn the system's errors into the project's."""
         try:
             yield
         except OSError as error:
-            raise translate(error, name, self.describe()) from error
+            raise translate(error, name, self.describe(), writing=writing) from error

@@ -113,7 +113,10 @@ class Store(Protocol):
         """Whether there is such an object. "Could not find out" is never ``False``: it raises."""
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
-        """Every object whose name starts with ``prefix``, in ascending order of name.
+        """Every object whose name starts with ``prefix``; within one folder in ascending order of name.
+
+        The order *of* folders is the storage's own: servers do not agree whether ``a-b/c`` comes before ``a/b``. So a
+        prefix that ends with the only folder in question gives a totally ordered listing.
 
         Complete or raises: an iteration that ends without an error gave every object that was there all the time.
         Objects that come or go meanwhile may be given or not. Memory does not grow with the number of objects.
