@@ -59,8 +59,13 @@ class BaoServer:
         Returns:
             The server itself.
         """
-        if self.running:
-            return self
+        if not self.running:
+            self.begin()
+            self.finish()
+        return self
+
+    def begin(self) -> None:
+        """Start the server without waiting."""
         # Through the environment, because everybody can read an argument list.
         secret = {"BAO_DEV_ROOT_TOKEN_ID": self.root_token, "HOME": str(self.root)}
         self._server.start(
@@ -70,9 +75,11 @@ class BaoServer:
             ],
             programs.base_environment() | secret,
         )
+
+    def finish(self) -> None:
+        """Wait until the server is unsealed, and enable Transit."""
         self._server.wait_until(self._ready)
         self.request("POST", "sys/mounts/transit", {"type": "transit"})
-        return self
 
     def stop(self) -> None:
         """End the server; what it held is gone."""
@@ -80,11 +87,11 @@ class BaoServer:
 
     def pause(self) -> None:
         """Freeze the server: connections are taken by the kernel, and nothing answers."""
-        self._server.signal(signal.SIGSTOP)
+        self._server.pause()
 
     def resume(self) -> None:
         """Let a frozen server go on."""
-        self._server.signal(signal.SIGCONT)
+        self._server.resume()
 
     def remove(self) -> None:
         """Stop the server and delete everything that it wrote."""

@@ -280,18 +280,35 @@ class Server:
         while any(map(alive, (child.pid for child in children))) and time.monotonic() < deadline:
             time.sleep(0.01)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send one signal to the process.
+    def pause(self) -> None:
+        """Freeze the process, and return when every thread of it stands still."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 10
+        while not _stands_still(self._process.pid) and time.monotonic() < deadline:
+            time.sleep(0.005)
 
-        Args:
-            number: the signal.
-        """
+    def resume(self) -> None:
+        """Let a frozen process go on."""
         if self._process is not None:
-            self._process.send_signal(number)
+            self._process.send_signal(signal.SIGCONT)
 
     def _failure(self, what: str) -> ProgramError:
         tail = log_tail(self.log)
         return ProgramError(f'"{self.name}" {what}; the end of its log: {tail}', on=self.name, stderr=tail)
+
+
+def _stands_still(pid: int) -> bool:
+    """Tell whether a process is stopped; on Linux, the last of its threads too."""
+    try:
+        states = [
+            task.joinpath("stat").read_text().rpartition(")")[2].split()[0]
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        ]
+    except FileNotFoundError:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    return set(states) == {"T"}
 
 
 def _launch(argv: Sequence[str], user: str | None, death_signal: signal.Signals) -> list[str]:

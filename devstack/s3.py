@@ -86,12 +86,19 @@ class S3Server:
         Returns:
             The server itself.
         """
-        if self.running:
-            return self
+        if not self.running:
+            self.begin()
+            self.finish()
+        return self
+
+    def begin(self) -> None:
+        """Start the server without waiting."""
         (self.root / "data").mkdir(exist_ok=True)
         self._server.start([_program(), "mini", *self._options()], programs.base_environment() | ENVIRONMENT)
+
+    def finish(self) -> None:
+        """Wait until the server takes objects."""
         self._server.wait_until(self._ready)
-        return self
 
     def stop(self) -> None:
         """End the server in good order; data and port are kept."""
@@ -103,11 +110,11 @@ class S3Server:
 
     def pause(self) -> None:
         """Freeze the server: connections are taken by the kernel, and nothing answers."""
-        self._server.signal(signal.SIGSTOP)
+        self._server.pause()
 
     def resume(self) -> None:
         """Let a frozen server go on."""
-        self._server.signal(signal.SIGCONT)
+        self._server.resume()
 
     def remove(self) -> None:
         """Stop the server and delete everything that it wrote."""

@@ -18,7 +18,8 @@ from devstack.s3 import S3Server
 class Stack:
     """PostgreSQL, an S3 server and OpenBao below one directory.
 
-    They are started one after the other from the calling thread, because a server dies with the thread that started it.
+    All are started from the calling thread, because a server dies with the thread that started it; they get ready side by
+    side.
 
     Args:
         root: where; a temporary directory if not given. It is removed at the end of ``with``.
@@ -44,8 +45,11 @@ class Stack:
             The stack itself.
         """
         with self._removed_on_failure():
-            for server in (self.bao, self.s3, self.postgres):
-                server.start()
+            self.bao.begin()
+            self.s3.begin()
+            self.postgres.start()
+            self.bao.finish()
+            self.s3.finish()
         return self
 
     def remove(self) -> None:
