@@ -11,16 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import click
+
 from dr_toolkit import errors, log
 from dr_toolkit.cli.context import Context
-
-CLICK_USAGE = 2
 
 
 def guarded(run: Callable[[], object], context: Context) -> int:
     """Run a command and return its exit code. Nothing that a user can cause leaves here as a traceback."""
-    import click
-
     try:
         with signals():
             run()
@@ -30,14 +28,8 @@ def guarded(run: Callable[[], object], context: Context) -> int:
     except errors.DrctlError as error:
         show(error, context)
         return error.exit_code
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        sys.stderr.write("drctl: not confirmed; nothing was changed\n")
-        return 1
+    except (click.exceptions.Exit, click.ClickException, click.Abort) as stop:
+        return _of_click(stop)
     except BrokenPipeError:
         # Whoever read our answer has gone; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,6 +37,17 @@ def guarded(run: Callable[[], object], context: Context) -> int:
     except Exception as error:  # noqa: BLE001  # the command line's boundary: a fault of ours must not print secrets
         return _internal(error, context)
     return 0
+
+
+def _of_click(stop: click.exceptions.Exit | click.ClickException | click.Abort) -> int:
+    """What click says itself: help, wrong usage, a question that was not answered with yes."""
+    if isinstance(stop, click.exceptions.Exit):
+        return stop.exit_code
+    if isinstance(stop, click.ClickException):
+        stop.show()
+        return stop.exit_code
+    sys.stderr.write("drctl: not confirmed; nothing was changed\n")
+    return 1
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -146,17 +145,13 @@ def _one(
     with SnapshotWriter(repository, name, component.kind, full=request.full) as writer:
         _stage("started", component=name, parent=writer.parent.id if writer.parent else None)
         made = dump.dump_database(
-            settings, writer, chosen, check_source=component.check_source, on_bytes=_told(progress)
+            settings, writer, chosen, check_source=component.check_source, on_bytes=progress.advance
         )
         _stage("source read", component=name, bytes=writer.bytes_source)
         facts = {**source, "tables": len(made.archive.tables), "checked": made.checked}
         taken = writer.commit(facts, made.warnings)
         _stage("committed", component=name, snapshot=taken.id)
         return taken
-
-
-def _told(progress: Progress) -> Callable[[int], None]:
-    return lambda count: progress.advance(count)
 
 
 def _stage(event: str, **fields: Any) -> None:

@@ -13,9 +13,9 @@ from dr_toolkit.config import (
     PostgresDumpConfig,
     S3Config,
     SecretRef,
-    is_reference,
     resolve_secret,
 )
+from dr_toolkit.config.secrets import is_reference
 from dr_toolkit.jobs.recipients import open_recipients, vault_reader
 from dr_toolkit.postgres import connection
 from dr_toolkit.postgres.connection import ConnectionSettings
