@@ -1,7 +1,7 @@
 """What a run says about itself: log events, masked secrets, and progress.
 
-Nothing is written until `configure` is called, so a library caller and a test hear nothing. structlog is imported by
-`configure` and not before, because ``drctl --help`` must stay fast.
+Nothing is written until `configure` is called, so a library caller and a test hear nothing. structlog is imported by the
+first event that is written and not before, because most runs of ``drctl`` have nothing to log and must start fast.
 """
 
 from __future__ import annotations
@@ -10,8 +10,20 @@ import json
 import re
 import threading
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Literal, Protocol, TextIO
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TextIO, cast
 from urllib.parse import quote
+
+
+class Stream(Protocol):
+    """Where events are written to."""
+
+    def write(self, text: str, /) -> int:
+        """Write a line."""
+
+    def flush(self) -> None:
+        """Write it now."""
+
 
 LogFormat = Literal["text", "json"]
 
@@ -22,13 +34,24 @@ _LONG_SECRET = 12
 """From this length on a secret is masked inside longer words as well; below, only where it stands alone, so that a
 password such as ``postgres`` does not turn ``postgres-dump`` into something unreadable."""
 
-_WARNING = 30
-_DEBUG = 10
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _STEP = 10
 
 _lock = threading.Lock()
 _patterns: dict[str, re.Pattern[str]] = {}
-_sink: Any = None
+
+
+@dataclass(slots=True)
+class _Settings:
+    """How to write events; the writer itself is made by the first one."""
+
+    format: LogFormat
+    level: int
+    stream: Stream
+    writer: Any = None
+
+
+_settings: _Settings | None = None
 
 
 class Logger:
@@ -56,8 +79,13 @@ class Logger:
         self._write("error", event, fields)
 
     def _write(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
-        if _sink is not None:
-            getattr(_sink, level)(event, logger=self._name, **fields)
+        settings = _settings
+        if settings is None or _LEVELS[level] < settings.level:
+            return
+        with _lock:
+            if settings.writer is None:
+                settings.writer = _writer(settings)
+        getattr(settings.writer, level)(event, logger=self._name, **fields)
 
 
 def get(name: str) -> Logger:
@@ -65,7 +93,7 @@ def get(name: str) -> Logger:
     return Logger(name)
 
 
-def configure(format: LogFormat, verbosity: int, stream: TextIO) -> None:  # noqa: A002 - the option's own name
+def configure(format: LogFormat, verbosity: int, stream: Stream) -> None:  # noqa: A002 - the option's own name
     """Start writing events.
 
     Args:
@@ -74,33 +102,37 @@ def configure(format: LogFormat, verbosity: int, stream: TextIO) -> None:  # noq
             conversation, so there information is always written and 1 already means debug.
         stream: where to, usually standard error.
     """
+    steps = verbosity + (1 if format == "json" else 0)
+    level = max(_LEVELS["debug"], _LEVELS["warning"] - _STEP * steps)
+    global _settings  # noqa: PLW0603 - one process, one log
+    _settings = _Settings(format, level, stream)
+
+
+def _writer(settings: _Settings) -> Any:
     import structlog  # noqa: PLC0415 - see the module's docstring
 
-    steps = verbosity + (1 if format == "json" else 0)
-    level = max(_DEBUG, _WARNING - _STEP * steps)
     renderer: Any
-    if format == "json":
+    if settings.format == "json":
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
-    global _sink  # noqa: PLW0603 - one process, one log
-    _sink = structlog.wrap_logger(
-        structlog.PrintLogger(stream),
+        renderer = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, timestamp_key="time")
+    return structlog.wrap_logger(
+        structlog.PrintLogger(cast("TextIO", settings.stream)),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True, key="time"),
             _mask_event,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(settings.level),
         cache_logger_on_first_use=True,
     )
 
 
 def silence() -> None:
     """Stop writing events, as if `configure` had never been called."""
-    global _sink  # noqa: PLW0603 - one process, one log
-    _sink = None
+    global _settings  # noqa: PLW0603 - one process, one log
+    _settings = None
 
 
 def mask(secret: str) -> None:

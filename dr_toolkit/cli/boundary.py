@@ -1,9 +1,9 @@
-"""The one place that turns errors into text, JSON and exit codes."""
+"""The one place that turns errors and signals into text, JSON and exit codes."""
 
 from __future__ import annotations
 
-import json
 import os
+import select
 import signal
 import sys
 import traceback
@@ -16,46 +16,41 @@ import click
 from dr_toolkit import errors, log
 from dr_toolkit.cli.context import Context
 
+_OURS = 1
+_USAGE = 2
+_LAST_SIGNAL = 3
+"""The signal at which a person no longer wants to wait for the end of the cleaning up."""
+
 
 def guarded(run: Callable[[], object], context: Context) -> int:
-    """Run a command and return its exit code. Nothing that a user can cause leaves here as a traceback."""
+    """Run a command and give its exit code: what it returned, or what its error means. Never a traceback, unless asked."""
     try:
         with signals():
-            run()
-    except errors.Interrupted as stop:
-        sys.stderr.write("drctl: interrupted; nothing half-done was made visible\n")
-        return stop.exit_code
-    except errors.DrctlError as error:
-        show(error, context)
-        return error.exit_code
-    except (click.exceptions.Exit, click.ClickException, click.Abort) as stop:
-        return _of_click(stop)
-    except BrokenPipeError:
-        # Whoever read our answer has gone; keep Python from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:  # noqa: BLE001  # the command line's boundary: a fault of ours must not print secrets
-        return _internal(error, context)
-    return 0
-
-
-def _of_click(stop: click.exceptions.Exit | click.ClickException | click.Abort) -> int:
-    """What click says itself: help, wrong usage, a question that was not answered with yes."""
-    if isinstance(stop, click.exceptions.Exit):
-        return stop.exit_code
-    if isinstance(stop, click.ClickException):
-        stop.show()
-        return stop.exit_code
-    sys.stderr.write("drctl: not confirmed; nothing was changed\n")
-    return 1
+            try:
+                result = run()
+            finally:
+                context.close()
+    except BaseException as error:  # noqa: BLE001 - everything ends here, so that nothing prints secrets
+        return _exit_code(error, context)
+    return result if isinstance(result, int) else 0
 
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """SIGINT and SIGTERM raise ``Interrupted`` in the main thread, so that everything is cleaned up."""
+    """The first SIGINT or SIGTERM raises ``Interrupted`` in the main thread, so that everything is cleaned up.
+
+    The second says that this takes its time; the third ends the process at once (its programs die with it).
+    """
+    count = 0
 
     def stop(number: int, _frame: object) -> None:
-        raise errors.Interrupted(number)
+        nonlocal count
+        count += 1
+        if count == 1:
+            raise errors.Interrupted(number)
+        if count >= _LAST_SIGNAL:
+            os._exit(128 + number)
+        os.write(2, b"drctl: cleaning up; once more to end without\n")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -65,65 +60,101 @@ def signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def document(error: errors.DrctlError) -> dict[str, Any]:
-    """``{"error": …}``."""
-    fields: dict[str, Any] = {
-        "code": error.code,
-        "message": error.message,
-        "on": error.on,
-        "hint": error.hint,
-        "retry": error.retry,
-        "unaffected": error.unaffected,
-    }
-    if isinstance(error, errors.ConfigError) and error.problems:
-        fields["problems"] = list(error.problems)
-    return {"error": fields}
-
-
-def text(error: errors.DrctlError) -> str:
-    """What failed, on what, what is unaffected, what to do."""
-    lines = [f"drctl: {error.message}"]
-    if isinstance(error, errors.ConfigError):
-        lines += [f"  {problem}" for problem in error.problems if problem not in error.message]
-    if error.on and error.on not in error.message:
-        lines.append(f"  on: {error.on}")
-    if error.unaffected:
-        lines.append(f"  unaffected: {error.unaffected}")
-    if error.hint:
-        lines.append(f"  next: {error.hint}")
-    return "\n".join(lines) + "\n"
-
-
-def show(error: errors.DrctlError, context: Context) -> None:
-    """Print an error: JSON on standard output where JSON was asked for, else text on standard error."""
-    if context.as_json:
-        sys.stdout.write(
-            json.dumps(log.masked_document(document(error)), ensure_ascii=False, indent=2) + "\n"
-        )
-        sys.stdout.flush()
-    sys.stderr.write(log.masked(text(error)))
-    if context.verbosity > 1:
-        sys.stderr.write(log.masked(_trace(error)))
-
-
-def _internal(error: Exception, context: Context) -> int:
-    name = type(error).__name__
-    if context.as_json:
-        fields = {
-            "code": "internal",
-            "message": f"internal error: {name}",
-            "on": None,
-            "hint": "run again with -vv",
-            "retry": False,
-        }
-        sys.stdout.write(json.dumps({"error": fields}, indent=2) + "\n")
-    sys.stderr.write(
-        f"drctl: internal error: {name}\n  next: run again with -vv for the place, and report it\n"
+def _exit_code(error: BaseException, context: Context) -> int:
+    if isinstance(error, (SystemExit, click.exceptions.Exit)):
+        return _of_exit(error)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return _USAGE
+    if isinstance(error, BrokenPipeError) and _reader_is_gone():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains about it at its end
+        return _OURS
+    if isinstance(error, KeyboardInterrupt):
+        error = errors.Interrupted(signal.SIGINT)
+    fields = describe(error)
+    show(fields, context)
+    if not isinstance(error, (errors.Interrupted, click.ClickException, click.Abort)):
+        _details(error, context)
+    return (
+        error.exit_code if isinstance(error, (errors.DrctlError, errors.Interrupted)) else _plain_code(error)
     )
+
+
+def _of_exit(error: SystemExit | click.exceptions.Exit) -> int:
+    code = error.exit_code if isinstance(error, click.exceptions.Exit) else error.code
+    return code if isinstance(code, int) else 0 if code is None else _OURS
+
+
+def _plain_code(error: BaseException) -> int:
+    return _USAGE if isinstance(error, (click.UsageError, click.FileError)) else _OURS
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An error as the fields of its JSON document. An error of another tree is a fault of ours: its text is not shown."""
+    if isinstance(error, errors.DrctlError):
+        fields = _fields(error.code, error.message, error.on, error.hint, error.unaffected, retry=error.retry)
+        if isinstance(error, errors.ConfigError) and error.problems:
+            fields["problems"] = list(error.problems)
+        return fields
+    if isinstance(error, errors.Interrupted):
+        name = signal.Signals(error.exit_code - 128).name
+        safe = "nothing half-done was made visible"
+        return _fields(error.code, f"interrupted by {name}", None, None, safe, retry=True)
+    if isinstance(error, click.ClickException):
+        words = error.format_message().rstrip(".")
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "drctl"
+        message = words[:1].lower() + words[1:]
+        return _fields("usage", message, None, f"see: {where} --help", "nothing was started")
+    if isinstance(error, click.Abort):
+        hint = "answer the question, or give --yes where the command has it"
+        return _fields("failed", "not confirmed", None, hint, "nothing was changed")
+    hint = "a fault of drctl: run again with -vv for the place, and report it"
+    return _fields("internal", f"internal error: {type(error).__name__}", None, hint, None)
+
+
+def _fields(
+    code: str, message: str, on: str | None, hint: str | None, unaffected: str | None, *, retry: bool = False
+) -> dict[str, Any]:
+    return {
+        "code": code,
+        "message": message,
+        "on": on,
+        "hint": hint,
+        "retry": retry,
+        "unaffected": unaffected,
+    }
+
+
+def text(fields: dict[str, Any]) -> str:
+    """What failed; on what, and what is unaffected; what to do."""
+    lines = [f"drctl: {fields['message']}"]
+    lines += [f"  {problem}" for problem in fields.get("problems", ())]
+    lines += [f"  {name}: {fields[name]}" for name in ("on", "unaffected", "hint") if fields[name]]
+    return "\n".join(lines)
+
+
+def show(fields: dict[str, Any], context: Context) -> None:
+    """Print an error: the JSON document where one is expected and none was given, else a log event or text on standard error."""
+    fields = log.masked_document(fields)
+    if context.as_json and not context.answered:
+        context.emit({"error": fields}, "")
+    elif context.log_format == "json":
+        context.configure_log()
+        log.get("cli").error(fields["message"], **{k: v for k, v in fields.items() if k != "message"})
+    else:
+        sys.stderr.write(text(fields) + "\n")
+
+
+def _details(error: BaseException, context: Context) -> None:
+    """What a person asked to see with -v (what a program said) and -vv (where it happened; never values of variables)."""
+    if context.verbosity > 0 and isinstance(error, errors.ProgramError) and error.stderr:
+        sys.stderr.write(log.masked(error.stderr.rstrip()) + "\n")
     if context.verbosity > 1:
-        sys.stderr.write(log.masked(_trace(error)))
-    return 1
+        sys.stderr.write(log.masked("".join(traceback.format_exception(error))))
 
 
-def _trace(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+def _reader_is_gone() -> bool:
+    """Whether it is our own standard output that nobody reads any more (``drctl … | head``)."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import ShellComplete, get_completion_class
 
 from dr_toolkit.cli.options import common, epilog
 
@@ -15,8 +15,9 @@ _EPILOG = epilog('eval "$(drctl completion bash)"', "drctl completion zsh > ~/.z
 @common
 def command(shell: str) -> None:
     """Print the completion script for a shell."""
-    from dr_toolkit.cli.main import drctl
+    from dr_toolkit.cli.main import COMPLETE, drctl
 
     found = get_completion_class(shell)
     assert found is not None  # noqa: S101  # the choice lists only known shells
-    click.echo(found(drctl, {}, "drctl", "_DRCTL_COMPLETE").source())
+    # Not its own source(): for bash that starts a bash, to ask for its version.
+    click.echo(ShellComplete.source(found(drctl, {}, "drctl", COMPLETE)))

@@ -19,11 +19,14 @@ from dr_toolkit.cli.options import common, epilog
         codes=(0, 2),
     ),
 )
+@common
 def command() -> None:
     """Check, describe or print a configuration."""
 
 
-@command.command("check")
+@command.command(
+    "check", epilog=epilog("drctl config check", "drctl -c FILE config check --output json", codes=(0, 2))
+)
 @common
 @click.pass_obj
 def check(context: Context) -> None:
@@ -37,7 +40,7 @@ def check(context: Context) -> None:
     )
 
 
-@command.command("schema")
+@command.command("schema", epilog=epilog("drctl config schema > drctl.schema.json", codes=(0,)))
 @common
 @click.pass_obj
 def schema(_context: Context) -> None:
@@ -47,7 +50,7 @@ def schema(_context: Context) -> None:
     click.echo(json.dumps(config.schema(), indent=2, ensure_ascii=False))
 
 
-@command.command("example")
+@command.command("example", epilog=epilog("drctl config example > drctl.yaml", codes=(0,)))
 @common
 @click.pass_obj
 def example(_context: Context) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import itertools
+import os
 import sys
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import CompletionItem, shell_complete
 
 from dr_toolkit import __version__
 from dr_toolkit.cli.boundary import guarded
@@ -25,6 +29,9 @@ COMMANDS = {
 }
 """Name and short help of each command; ``dr_toolkit.cli.<name>`` has it as ``command``."""
 
+COMPLETE = "_DRCTL_COMPLETE"
+"""The variable with which a shell's completion script asks for words."""
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are needed."""
@@ -40,6 +47,21 @@ class LazyGroup(click.Group):
         command = importlib.import_module(f"dr_toolkit.cli.{cmd_name}").command
         assert isinstance(command, click.Command)  # noqa: S101  # for the type checker
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the one that was probably meant."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            ctx.fail(f'no such command "{name}"' + (f'; did you mean "{near[0]}"?' if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands without importing them."""
+        words = [CompletionItem(n, help=h) for n, h in COMMANDS.items() if n.startswith(incomplete)]
+        return words + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
         """List commands without importing them."""
@@ -62,10 +84,22 @@ def drctl(ctx: click.Context) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run ``drctl`` with these arguments and return its exit code."""
-    context = Context()
-    return guarded(
-        lambda: drctl.main(list(arguments), prog_name="drctl", standalone_mode=False, obj=context), context
-    )
+    context = Context(output="json" if _wants_json(arguments) else "text")
+    return guarded(lambda: _invoke(list(arguments), context), context)
+
+
+def _invoke(arguments: list[str], context: Context) -> object:
+    # Not drctl.main(): it would take any broken pipe, a program's too, for our reader's and end in silence.
+    instruction = os.environ.get(COMPLETE)
+    if instruction:
+        return shell_complete(drctl, {}, "drctl", COMPLETE, instruction)
+    with drctl.make_context("drctl", arguments, obj=context) as ctx:
+        return drctl.invoke(ctx)
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether JSON is asked for, found without parsing, because an error in parsing is answered in JSON as well."""
+    return "--output=json" in arguments or ("--output", "json") in itertools.pairwise(arguments)
 
 
 def entry_point() -> None:

@@ -35,11 +35,18 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Note an option's value when it is given, before or behind the command's name; behind wins, and -v adds up."""
+
     def callback(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
-        if value in {None, 0}:
+        if not value:
             return
         context = ctx.ensure_object(Context)
-        setattr(context, name, not value if name == "color" else value)
+        if name == "verbosity":
+            context.verbosity += value
+        elif name == "color":
+            context.color = False
+        else:
+            setattr(context, name, value)
 
     return callback
 
@@ -52,9 +59,8 @@ def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
             "-c",
             "--config",
             type=path,
-            envvar="DRCTL_CONFIG",
             callback=_set("config_path"),
-            help="The configuration file.",
+            help="The configuration file (or set DRCTL_CONFIG).",
             **hidden,
         ),
         click.option(

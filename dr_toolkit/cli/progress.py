@@ -44,7 +44,10 @@ class TerminalProgress:
         more = (TextColumn("{task.fields[objects]}"), TimeElapsedColumn())
         with self._lock:
             self._objects = 0
-            self._bar = Progress(*columns, *more, console=self._console, transient=True)
+            # Standard output is for the answer; rich would move it to standard error.
+            self._bar = Progress(
+                *columns, *more, console=self._console, transient=True, redirect_stdout=False
+            )
             self._task = self._bar.add_task(what, total=total_bytes, objects="")
             self._bar.start()
 
