@@ -1,0 +1,104 @@
+"""Names of databases beside a live one, and the marker by which drctl knows its own. Pure functions.
+
+A half-restored database carries a marker in its comment. Only what the marker says is ours is ever dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Literal
+
+from dr_toolkit.errors import TargetError
+
+NAME_LIMIT = 63
+"""PostgreSQL cuts a longer name without a word, and then two names may become one."""
+
+State = Literal["restoring", "verified", "swapping"]
+_STATES = ("restoring", "verified", "swapping")
+_MARK = "drctl: "
+_MANY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a half-restored database says about itself.
+
+    Attributes:
+        live: name of the database that it is to become.
+        snapshot: id of the snapshot that it is restored from.
+        state: how far it is.
+        began: when, RFC 3339.
+    """
+
+    live: str
+    snapshot: str
+    state: State
+    began: str
+
+    def text(self) -> str:
+        """The comment."""
+        return _MARK + json.dumps(asdict(self), ensure_ascii=False)
+
+
+def read_marker(comment: str | None) -> Marker | None:
+    """The marker in a comment, or None if it is anything else."""
+    if comment is None or not comment.startswith(_MARK):
+        return None
+    try:
+        values = json.loads(comment[len(_MARK) :])
+        marker = Marker(**values)
+    except (ValueError, TypeError):
+        return None
+    texts = all(isinstance(value, str) for value in values.values())
+    return marker if texts and marker.state in _STATES else None
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that PostgreSQL would cut.
+
+    Raises:
+        TargetError: it is too long.
+    """
+    if len(name.encode()) > NAME_LIMIT:
+        raise TargetError(
+            f'the database name "{name}" is longer than {NAME_LIMIT} bytes, and PostgreSQL would cut it silently',
+            unaffected="nothing was started",
+        )
+
+
+def new_name(live: str, moment: datetime, taken: Collection[str] = ()) -> str:
+    """Name of the database to restore into: ``<live>_drctl_<moment>``."""
+    return _free(live, f"_drctl_{_stamp(moment)}", taken)
+
+
+def old_name(live: str, moment: datetime, taken: Collection[str] = ()) -> str:
+    """Name under which the replaced database is kept: ``<live>_old_<moment>``."""
+    return _free(live, f"_old_{_stamp(moment)}", taken)
+
+
+def looks_new(name: str, live: str) -> bool:
+    """Whether a name is one that `new_name` gives for ``live``."""
+    head, mark, tail = name.rpartition("_drctl_")
+    shaped = tail[:8].isdigit() and tail[8:9] == "T" and tail[9:15].isdigit() and tail[15:16] == "Z"
+    return bool(mark) and shaped and bool(head) and live.startswith(head)
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.strftime("%Y%m%dT%H%M%SZ")
+
+
+def _free(live: str, ending: str, taken: Collection[str]) -> str:
+    for attempt in range(1, _MANY):
+        name = _cut(live, ending if attempt == 1 else f"{ending}{attempt}")
+        if name not in taken:
+            return name
+    raise TargetError(f'no free name beside "{live}": {_MANY} databases are named "…{ending}"')
+
+
+def _cut(live: str, ending: str) -> str:
+    """Shorten the first part, never in the middle of a character, so that the whole fits."""
+    room = NAME_LIMIT - len(ending.encode())
+    return live.encode()[:room].decode(errors="ignore") + ending
