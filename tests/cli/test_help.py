@@ -1,0 +1,437 @@
+"""Help is fast and complete; options, errors, signals and exit codes are the same for every command."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import click
+import pytest
+
+from dr_toolkit import errors, log
+from dr_toolkit.cli import boundary, main
+from dr_toolkit.cli.context import Context
+
+DRCTL = [sys.executable, "-c", "from dr_toolkit.cli.main import entry_point; entry_point()"]
+HEAVY = (
+    "pydantic",
+    "yaml",
+    "rich",
+    "structlog",
+    "numpy",
+    "boto3",
+    "botocore",
+    "obstore",
+    "psycopg",
+    "cryptography",
+    "hvac",
+)
+READY = [name for name in main.COMMANDS if (Path(main.__file__).parent / f"{name}.py").exists()]
+
+
+def drctl(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*DRCTL, *arguments], capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+def python(script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_help_imports_click_and_nothing_heavier():
+    """The start matters: people wait for --help, and shells for completion."""
+    code = f"""
+        import sys
+        from dr_toolkit.cli.main import run
+        code = run(["--help"])
+        print([name for name in {HEAVY!r} if name in sys.modules], code, file=sys.stderr)
+    """
+    assert python(code).communicate(timeout=60)[1].strip() == "[] 0"
+
+
+@pytest.mark.parametrize("name", READY)
+def test_help_of_a_command_loads_no_library(name):
+    """Asking what a command does needs nothing that the command needs."""
+    code = f"""
+        import sys
+        from dr_toolkit.cli.main import run
+        code = run([{name!r}, "--help"])
+        print([name for name in {HEAVY!r} if name in sys.modules], code, file=sys.stderr)
+    """
+    assert python(code).communicate(timeout=60)[1].strip() == "[] 0"
+
+
+def commands() -> list[list[str]]:
+    """Every command with its name in parts, those in groups too."""
+    context = click.Context(main.drctl)
+    found = []
+    for name in READY:
+        command = main.drctl.get_command(context, name)
+        if isinstance(command, click.Group):
+            found += [[name, inner] for inner in command.commands]
+        found.append([name])
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_help_of_each_command_has_examples_and_exit_codes(words, capsys):
+    """Help shows how the command is used and what its exit codes mean, and says the global options."""
+    assert main.run([*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for part in (
+        "Examples:\n    ",
+        "Exit codes:\n    0   done",
+        "--output [text|json]",
+        "-c, --config",
+        "--no-color",
+    ):
+        assert part in shown
+
+
+@pytest.mark.parametrize("words", [w for w in commands() if len(w) == 1], ids=" ".join)
+def test_short_help_in_the_table_is_the_commands_own(words):
+    """The table that --help prints without importing says what the command itself says."""
+    command = main.drctl.get_command(click.Context(main.drctl), words[0])
+    assert command.help.startswith(main.COMMANDS[words[0]].rstrip("."))
+
+
+def test_version(capsys):
+    """The version is that of the package."""
+    assert main.run(["--version"]) == 0
+    assert capsys.readouterr().out == "drctl, version 0.1.0\n"
+
+
+def test_no_command_is_wrong_usage(capsys):
+    """Nothing asked for is not success; help goes to standard error."""
+    assert main.run([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Usage: drctl" in captured.err
+
+
+def test_unknown_command_names_the_nearest(capsys):
+    """A slip of the finger is met with the word that was meant."""
+    assert main.run(["bakup"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        'drctl: no such command "bakup"; did you mean "backup"?',
+        "  unaffected: nothing was started",
+        "  hint: see: drctl --help",
+    ]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_usage_errors_are_json_where_json_is_asked_for(before, capsys):
+    """One JSON document on standard output, nothing on standard error, wherever the option stands."""
+    words = ["config", "check", "--fo"]
+    option = ["--output", "json"]
+    assert main.run(option + words if before else words + option) == 2
+    captured = capsys.readouterr()
+    error = json.loads(captured.out)["error"]
+    assert set(error) == {"code", "message", "on", "hint", "retry", "unaffected"}
+    assert (error["code"], error["hint"]) == ("usage", "see: drctl config check --help")
+    assert captured.err == ""
+
+
+def heard(arguments: list[str], monkeypatch) -> Context:
+    """The context that a command gets."""
+    seen: list[Context] = []
+
+    def load(self: Context):
+        seen.append(self)
+        raise errors.NothingToDo("stop here")
+
+    monkeypatch.setattr(Context, "load_config", load)
+    assert main.run(arguments) == 1
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-c", "f", "--output", "json", "--log-format", "json", "-vv", "--no-color", "config", "check"],
+        ["config", "-c", "f", "--output", "json", "--log-format", "json", "-vv", "--no-color", "check"],
+        ["config", "check", "-c", "f", "--output", "json", "--log-format", "json", "-vv", "--no-color"],
+        [
+            "-v",
+            "--output",
+            "text",
+            "-c",
+            "g",
+            "config",
+            "check",
+            "-c",
+            "f",
+            "--output=json",
+            "--log-format=json",
+            "-v",
+            "--no-color",
+        ],
+    ],
+)
+def test_global_options_stand_anywhere(arguments, monkeypatch, capsys):
+    """Before or behind the command's name; behind wins, and -v adds up."""
+    monkeypatch.setenv("DRCTL_CONFIG", "from-environment")
+    context = heard(arguments, monkeypatch)
+    assert (context.config_path, context.output, context.log_format) == (Path("f"), "json", "json")
+    assert (context.verbosity, context.color) == (2, False)
+
+
+def test_no_color_in_the_environment(monkeypatch):
+    """NO_COLOR is honoured when it is not empty."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert heard(["config", "check"], monkeypatch).color is False
+    monkeypatch.setenv("NO_COLOR", "")
+    assert heard(["config", "check"], monkeypatch).color is True
+
+
+def failing(error: BaseException, context: Context) -> int:
+    def run() -> None:
+        raise error
+
+    return boundary.guarded(run, context)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.NothingToDo("x"), 1),
+        (errors.UsageError("x"), 2),
+        (errors.ConfigError("x"), 2),
+        (errors.Damaged("x"), 3),
+        (errors.StoreUnreachable("x"), 5),
+        (errors.Interrupted(2), 130),
+        (errors.Interrupted(15), 143),
+        (KeyboardInterrupt(), 130),
+        (click.UsageError("X."), 2),
+        (click.Abort(), 1),
+        (click.exceptions.Exit(3), 3),
+        (SystemExit(4), 4),
+        (SystemExit(None), 0),
+        (SystemExit("x"), 1),
+        (ValueError("x"), 1),
+    ],
+)
+def test_exit_codes(error, code, capsys):
+    """Each failure has its code, in one place."""
+    assert failing(error, Context()) == code
+
+
+def test_what_a_command_returns_is_its_exit_code():
+    """A command may end with a code of its own; nothing returned is success."""
+    assert boundary.guarded(lambda: 3, Context()) == 3
+    assert boundary.guarded(lambda: None, Context()) == 0
+
+
+def test_error_as_text(capsys):
+    """What failed, on what, what is unaffected, what to do."""
+    error = errors.StoreUnreachable("no answer", on="s3://b", hint="try again", unaffected="the source")
+    failing(error, Context())
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "drctl: no answer\n  on: s3://b\n  unaffected: the source\n  hint: try again\n"
+
+
+def test_error_as_json(capsys):
+    """The documented document, and nothing beside it."""
+    failing(errors.StoreUnreachable("no answer", on="s3://b"), Context(output="json"))
+    captured = capsys.readouterr()
+    expected = {
+        "code": "store-unreachable",
+        "message": "no answer",
+        "on": "s3://b",
+        "hint": None,
+        "retry": True,
+        "unaffected": None,
+    }
+    assert json.loads(captured.out) == {"error": expected}
+    assert captured.err == ""
+
+
+def test_one_document_only(capsys):
+    """A failure after the answer does not print a second document."""
+    context = Context(output="json")
+
+    def run() -> None:
+        context.emit({"snapshots": []}, "")
+        raise errors.NothingToDo("late")
+
+    assert boundary.guarded(run, context) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"snapshots": []}
+    assert captured.err == "drctl: late\n"
+
+
+def test_error_in_a_json_log(capsys):
+    """Where the log is JSON, an error is a line of it."""
+    try:
+        failing(errors.NothingToDo("nothing", hint="do"), Context(log_format="json"))
+    finally:
+        log.silence()
+    event = json.loads(capsys.readouterr().err)
+    assert (event["event"], event["level"], event["code"], event["hint"]) == (
+        "nothing",
+        "error",
+        "nothing-to-do",
+        "do",
+    )
+
+
+def test_fault_of_ours_shows_its_type_only(capsys):
+    """A bug says where to look, and repeats no value; -vv shows the place."""
+    secret = "CANARY-8f2"
+    assert failing(ValueError(secret), Context()) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith("drctl: internal error: ValueError\n  hint: ")
+    assert secret not in shown.err + shown.out
+    log.mask(secret + secret)
+    failing(ValueError(secret + secret), Context(verbosity=2))
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert "test_help.py" in shown
+    assert secret not in shown
+
+
+def test_broken_pipe_to_a_program_is_not_taken_for_our_readers(capfd):
+    """Only our own reader may end us in silence."""
+    assert failing(BrokenPipeError(), Context()) == 1
+    assert "internal error: BrokenPipeError" in capfd.readouterr().err
+
+
+def test_reader_that_leaves_is_no_reason_to_complain():
+    """``drctl … | head -0`` says nothing on standard error."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [*DRCTL, "config", "schema"],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+WAITING = """
+    import sys, time
+    from dr_toolkit import errors
+    from dr_toolkit.cli import boundary
+    from dr_toolkit.cli.context import Context
+
+    def run():
+        try:
+            print("ready", flush=True)
+            time.sleep(60)
+        finally:
+            print("cleaning", flush=True)
+            if "slow" in sys.argv:
+                end = time.monotonic() + 20
+                while time.monotonic() < end:
+                    time.sleep(0.1)
+
+    sys.exit(boundary.guarded(run, Context()))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_with_cleaning_up(number, code):
+    """Interrupted or terminated, cleanly, with the code that says which."""
+    process = python(WAITING)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (out, process.returncode) == ("cleaning\n", code)
+    assert err == f"drctl: interrupted by {number.name}\n  unaffected: nothing half-done was made visible\n"
+
+
+def test_the_third_signal_ends_at_once():
+    """A second signal does not disturb the cleaning up; a third does not wait for it."""
+    process = python(WAITING, "slow")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "cleaning\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "drctl: cleaning up; once more to end without\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+
+
+PROGRESS = """
+    import time
+    from dr_toolkit.cli.context import Context
+
+    context = Context()
+    progress = context.progress()
+    progress.start(10_000_000, "console-db: reading")
+    for _ in range(10):
+        progress.advance(1_000_000, 3)
+        time.sleep(0.05)
+    progress.note("half way")
+    context.emit({}, "the answer")
+"""
+
+
+def test_progress_is_shown_on_a_terminal_only():
+    """Bytes, rate and objects move on a terminal's standard error; the answer is alone on standard output."""
+    ours, theirs = pty.openpty()
+    try:
+        environment = os.environ | {"TERM": "xterm", "COLUMNS": "140"}
+        code = textwrap.dedent(PROGRESS)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env=environment,
+            timeout=60,
+            check=True,
+        )
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                data = os.read(ours, 1 << 16)
+            except OSError:
+                break
+            shown += data
+    finally:
+        os.close(ours)
+    assert done.stdout == b"the answer\n"
+    for part in (b"console-db: reading", b"MB", b"MB/s", b"objects", b"half way"):
+        assert part in shown
+    process = python(PROGRESS)
+    assert process.communicate(timeout=60) == ("the answer\n", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(shell, capsys):
+    """A script for each shell, printed without starting that shell."""
+    assert main.run(["completion", shell]) == 0
+    assert "_DRCTL_COMPLETE" in capsys.readouterr().out
+
+
+def test_completion_answers_without_importing_commands():
+    """What a shell asks for is the command's name and nothing slower."""
+    environment = os.environ | {
+        "_DRCTL_COMPLETE": "bash_complete",
+        "COMP_WORDS": "drctl re",
+        "COMP_CWORD": "1",
+    }
+    assert drctl(env=environment).stdout.splitlines() == ["plain,restore"]
+    environment |= {"COMP_WORDS": "drctl config ", "COMP_CWORD": "2"}
+    assert drctl(env=environment).stdout.splitlines() == ["plain,check", "plain,example", "plain,schema"]
