@@ -16,6 +16,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from dr_toolkit import clock
+
+_UPDATE_SECONDS = 0.1
+"""Calls come for every chunk, thousands a second; eyes and terminals need ten."""
+
 
 class TerminalProgress:
     """A line that moves. Follows ``log.Progress``; safe from any thread.
@@ -30,6 +35,8 @@ class TerminalProgress:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._objects = 0
+        self._bytes = 0
+        self._next = 0.0
 
     def start(self, total_bytes: int | None, what: str) -> None:
         """See ``log.Progress``."""
@@ -43,7 +50,7 @@ class TerminalProgress:
         )
         more = (TextColumn("{task.fields[objects]}"), TimeElapsedColumn())
         with self._lock:
-            self._objects = 0
+            self._objects = self._bytes = 0
             # Standard output is for the answer; rich would move it to standard error.
             self._bar = Progress(
                 *columns, *more, console=self._console, transient=True, redirect_stdout=False
@@ -54,11 +61,10 @@ class TerminalProgress:
     def advance(self, bytes: int, objects: int = 0) -> None:  # noqa: A002  # the unit is the name
         """See ``log.Progress``."""
         with self._lock:
-            if self._bar is None or self._task is None:
-                return
+            self._bytes += bytes
             self._objects += objects
-            shown = f"{self._objects} objects" if self._objects else ""
-            self._bar.update(self._task, advance=bytes, objects=shown)
+            if clock.monotonic() >= self._next:
+                self._show()
 
     def note(self, text: str) -> None:
         """See ``log.Progress``."""
@@ -68,5 +74,12 @@ class TerminalProgress:
         """See ``log.Progress``."""
         with self._lock:
             if self._bar is not None:
+                self._show()
                 self._bar.stop()
             self._bar = self._task = None
+
+    def _show(self) -> None:
+        if self._bar is not None and self._task is not None:
+            shown = f"{self._objects} objects" if self._objects else ""
+            self._bar.update(self._task, completed=self._bytes, objects=shown)
+            self._next = clock.monotonic() + _UPDATE_SECONDS
