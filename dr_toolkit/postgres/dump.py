@@ -28,7 +28,9 @@ _GONE = re.compile(
     r"could not receive data|SSL SYSCALL error|the database system is|no connection to the server",
     re.IGNORECASE,
 )
-_SAID_LIMIT = 600
+_COMPLAINT = re.compile(r"pg_dump(all)?: (error|detail): ")
+_LINE_LIMIT = 300
+_LINES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def _finish(pipe: process.Pipe, settings: ConnectionSettings) -> None:
 
 
 def _explained(error: ProgramError, settings: ConnectionSettings) -> DrctlError:
-    said = " ".join(line.strip() for line in error.stderr.splitlines() if line.strip())[-_SAID_LIMIT:]
+    said = _said(error.stderr)
     message = f"{error.message.partition(':')[0]}: {said}" if said else error.message
     place, unaffected = settings.redacted(), "no snapshot was made; earlier ones are as they were"
     if _GONE.search(error.stderr):
@@ -134,12 +136,19 @@ def _explained(error: ProgramError, settings: ConnectionSettings) -> DrctlError:
     return SourceError(message, on=place, hint=_hint(error.stderr), unaffected=unaffected)
 
 
+def _said(stderr: str) -> str:
+    """What a program of PostgreSQL complained about, without the queries that it quotes."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    told = [line for line in lines if _COMPLAINT.match(line)] or lines[-2:]
+    return " ".join(line[:_LINE_LIMIT] for line in told[:_LINES])
+
+
 def _hint(stderr: str) -> str | None:
     if "permission denied" in stderr:
-        return "the backup's role needs pg_read_all_data (PostgreSQL 14 and newer) or SELECT on everything"
+        return "the backup's role needs pg_read_all_data (PostgreSQL 14 and newer), and SELECT on each large object"
     if "row-level security" in stderr or "row security" in stderr:
         return "the backup's role needs BYPASSRLS, or the dump would leave rows out"
-    if "lock timeout" in stderr:
+    if "timeout" in stderr and "LOCK TABLE" in stderr:
         return (
             "something holds a lock on a table, a migration for example; run the backup again when it is done"
         )

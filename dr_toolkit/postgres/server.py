@@ -41,7 +41,9 @@ def translated(on: str) -> Iterator[None]:
 
 
 def query(
-    connection: Connection, statement: str | Composable, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    connection: Connection,
+    statement: str | bytes | Composable,
+    parameters: Sequence[Any] | Mapping[str, Any] = (),
 ) -> list[tuple[Any, ...]]:
     """Run one statement and give its rows (none for a statement without a result)."""
     with translated(_place(connection)):
@@ -76,7 +78,7 @@ _BUSY = (
     errors.ConnectionFailure,
 )
 _UNREACHABLE = re.compile(
-    r"refused|timeout|timed out|could not translate|no route|unreachable|reset by peer|closed the connection|starting up|"
+    r"refused|failed to resolve|timeout|timed out|could not translate|no route|unreachable|reset by peer|closed the connection|starting up|"
     r"shutting down|recovery mode|too many|remaining connection slots|name resolution|No such file or directory",
     re.IGNORECASE,
 )
@@ -102,7 +104,7 @@ def _hint(text: str) -> str | None:
     if "password authentication failed" in text or "no password supplied" in text:
         return "check connection.user and what connection.password refers to"
     if "permission denied" in text:
-        return "the backup's role needs pg_read_all_data (PostgreSQL 14 and newer) or SELECT on everything"
+        return "the backup's role needs pg_read_all_data (PostgreSQL 14 and newer), and SELECT on each large object"
     if "certificate" in text or "SSL" in text:
         return "check connection.sslmode, sslrootcert, sslcert and sslkey"
     return None
