@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import re
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,8 @@ Role = Literal["write", "read", "both"]
 FIRST_LINE = "drctl key file, version 1"
 PREFIX = "kf1:"
 _NONCE_SIZE = 12
-_OTHERS = 0o077
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_LARGEST = 4096
 
 
 class KeyFile:
@@ -83,22 +85,37 @@ class KeyFile:
 
     def _key(self) -> bytes:
         try:
-            mode = os.stat(self._path).st_mode
-            text = Path(self._path).read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
+            with Path(self._path).open(encoding="ascii") as file:
+                facts = os.fstat(file.fileno())
+                text = file.read(_LARGEST)
+        except FileNotFoundError as error:
             raise ConfigError(
-                f"{self.describe()} cannot be read: {type(error).__name__}",
+                f"{self.describe()} is not there",
                 on=self.name,
                 hint=f"make one with: drctl keys generate-file {self._path}",
             ) from error
-        if mode & _OTHERS:
+        except OSError as error:
+            raise ConfigError(f"{self.describe()} cannot be read: {error.strerror}", on=self.name) from error
+        except UnicodeDecodeError:
+            # The cause would show bytes of the file.
+            raise self._not_one() from None
+        # Kubernetes gives a Secret's files to root, and to a group so that the container's user can read them.
+        others = _OTHERS if facts.st_uid == os.geteuid() else _OTHERS & ~stat.S_IRGRP
+        if facts.st_mode & others:
             raise ConfigError(
                 f"{self.describe()} is open to other users", on=self.name, hint=f"chmod 600 {self._path}"
             )
         match = re.fullmatch(rf"{FIRST_LINE}\n([0-9a-f]{{64}})\n?", text)
         if match is None:
-            raise ConfigError(f"{self.describe()} is not a key file: two lines are expected", on=self.name)
+            raise self._not_one()
         return bytes.fromhex(match[1])
+
+    def _not_one(self) -> ConfigError:
+        return ConfigError(
+            f"{self.describe()} is not a key file of version 1",
+            on=self.name,
+            hint=f'it has two lines: "{FIRST_LINE}", and 64 hex digits',
+        )
 
 
 def generate(path: str) -> None:
@@ -111,8 +128,17 @@ def generate(path: str) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        raise ConfigError(f'the key file "{path}" cannot be made: {error.strerror}', on=path) from error
+        raise ConfigError(
+            f'the key file "{path}" cannot be made: {error.strerror}',
+            on=path,
+            hint="a key file is never replaced: choose another path",
+        ) from error
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text)
         file.flush()
         os.fsync(descriptor)
+    folder = os.open(Path(path).absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dr_toolkit.errors import ConfigError, DrctlError, KeyRefused, KeyUnreachable
+from dr_toolkit.errors import ConfigError, KeyRefused, KeyUnreachable
 
 Role = Literal["write", "read", "both"]
 
@@ -38,6 +38,15 @@ class VaultSettings:
     token: str = field(repr=False)
     namespace: str | None = None
     ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        # What cannot be sent as a header would be repeated in the library's error.
+        if not (self.token.isascii() and self.token.isprintable() and self.token.strip() == self.token != ""):
+            raise ConfigError(
+                f"the token for {self.address} is not one: it is empty, or has spaces or line ends",
+                on=self.address,
+                hint="check the reference auth.token",
+            )
 
 
 class VaultKey:
@@ -72,12 +81,15 @@ class VaultKey:
     def wrap(self, secret: bytes, binding: bytes) -> str:
         """The text that Transit answers: ``vault:v1:…``."""
         bound = hashlib.sha256(binding).digest()
-        with _translated(self.describe(), self.name, f"{self._mount}/encrypt/{self._key}", "update"):
-            transit = _client(self._settings).secrets.transit
-            answer = transit.encrypt_data(
-                name=self._key, plaintext=_text(bound + secret), context=_text(bound), mount_point=self._mount
+        path = f"{self._mount}/encrypt/{self._key}"
+        with _translated(self.describe(), self.name, path, "update"), _client(self._settings) as client:
+            answer = client.secrets.transit.encrypt_data(
+                name=self._key,
+                plaintext=_text(bound + secret),
+                context=_text(bound),
+                mount_point=self._mount,
             )
-        return str(answer["data"]["ciphertext"])
+        return str(self._given(answer, "ciphertext"))
 
     def unwrap(self, wrapped: str, binding: bytes) -> bytes:
         """Open what ``wrap`` made with the same key and binding.
@@ -87,15 +99,15 @@ class VaultKey:
             KeyRefused: the token may not, the key is another, or the binding does not fit.
         """
         bound = hashlib.sha256(binding).digest()
-        with _translated(self.describe(), self.name, f"{self._mount}/decrypt/{self._key}", "update"):
-            transit = _client(self._settings).secrets.transit
-            answer = transit.decrypt_data(
+        path = f"{self._mount}/decrypt/{self._key}"
+        with _translated(self.describe(), self.name, path, "update"), _client(self._settings) as client:
+            answer = client.secrets.transit.decrypt_data(
                 name=self._key, ciphertext=wrapped, context=_text(bound), mount_point=self._mount
             )
         try:
-            opened = base64.b64decode(answer["data"]["plaintext"], validate=True)
-        except (KeyError, TypeError, binascii.Error) as error:
-            raise KeyUnreachable(f"{self.describe()} gave an answer that is none", on=self.name) from error
+            opened = base64.b64decode(self._given(answer, "plaintext"), validate=True)
+        except binascii.Error as error:
+            raise self._strange() from error
         if not hmac.compare_digest(opened[:32], bound):
             raise KeyRefused(
                 f"{self.describe()} opened something that belongs elsewhere",
@@ -104,60 +116,110 @@ class VaultKey:
             )
         return opened[32:]
 
+    def binds_context(self) -> bool:
+        """Whether the server itself binds what it wraps, which it does for keys made with ``derived=true``.
+
+        Found out by wrapping nothing without a context: a derived key refuses that, another ignores the context.
+        Needs the right to encrypt, as ``wrap`` does.
+        """
+        import hvac.exceptions  # noqa: PLC0415
+
+        with _translated(self.describe(), self.name, f"{self._mount}/encrypt/{self._key}", "update"):
+            try:
+                with _client(self._settings) as client:
+                    client.secrets.transit.encrypt_data(
+                        name=self._key, plaintext=_text(b""), mount_point=self._mount
+                    )
+            except hvac.exceptions.InvalidRequest as error:
+                if "context" in str(error):
+                    return True
+                raise
+        return False
+
+    def _given(self, answer: Any, name: str) -> str:
+        """A field of Transit's answer. A proxy in between may answer anything."""
+        data = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(data, dict) or not isinstance(data.get(name), str):
+            raise self._strange()
+        return str(data[name])
+
+    def _strange(self) -> KeyUnreachable:
+        return _unreachable(self.describe(), self.name, "the answer is not Transit's", "check the address")
+
 
 def read_kv(settings: VaultSettings, path: str, field_name: str) -> str:
-    """One field of a secret, for ``vault:kv/path#field``; KV version 2, else version 1.
+    """One field of a secret, for ``vault:kv/path#field``, from KV version 2 or 1.
 
     Args:
         settings: the server.
-        path: mount, then the secret's path.
+        path: mount, then the secret's path, as ``vault kv get`` takes it.
         field_name: the field.
+
+    Raises:
+        ConfigError: there is no such secret or field.
+        KeyUnreachable: the server cannot be reached, is sealed, or is overloaded.
+        KeyRefused: the token may not.
     """
-    mount, _, rest = path.partition("/")
     on = f"vault:{path}#{field_name}"
-    with _translated(f'the secret "{path}"', on, f"{mount}/data/{rest}", "read"):
-        client = _client(settings)
-        answer = client.read(f"{mount}/data/{rest}") or client.read(path)
-    data: Any = (answer or {}).get("data") or {}
-    fields = data["data"] if isinstance(data.get("data"), dict) else data
-    if field_name not in fields:
+    place = path
+    with _client(settings) as client:
+        # Which version the mount has: any token may ask that knows a secret below it.
+        with _translated(f'the secret "{path}"', on, path, "read"):
+            mount = _data(client.read(f"sys/internal/ui/mounts/{path}"))
+        versioned = (mount.get("options") or {}).get("version") == "2"
+        if versioned:
+            place = f"{mount['path']}data/{path.removeprefix(mount['path'])}"
+        with _translated(f'the secret "{path}"', on, place, "read"):
+            fields = _data(client.read(place))
+    if versioned:
+        fields = fields.get("data") or {}
+    if not isinstance(fields.get(field_name), str):
         raise ConfigError(
-            f'the reference "{on}" points to nothing', on=on, hint=f"look with: vault kv get {path}"
+            f'the reference "{on}" points to no text', on=on, hint=f"look with: vault kv get {path}"
         )
     return str(fields[field_name])
+
+
+def _data(answer: Any) -> dict[str, Any]:
+    """The data of an answer; hvac gives ``None`` for what is not there, and a response for what is not JSON."""
+    data = answer.get("data") if isinstance(answer, dict) else None
+    return data if isinstance(data, dict) else {}
 
 
 def _text(value: bytes) -> str:
     return base64.b64encode(value).decode()
 
 
-def _client(settings: VaultSettings) -> Any:
-    import hvac  # noqa: PLC0415  # slow to import, and only some commands need it
+@contextmanager
+def _client(settings: VaultSettings) -> Iterator[Any]:
+    import hvac  # noqa: PLC0415 -- slow to import, and only some commands need it
     import requests  # noqa: PLC0415
     from requests.adapters import HTTPAdapter  # noqa: PLC0415
     from urllib3.util import Retry  # noqa: PLC0415
 
-    session = requests.Session()
-    session.trust_env = settings.ca_file is None
     retry = Retry(
         total=ATTEMPTS,
+        read=1,
         backoff_factor=0.3,
         status_forcelist=(412, 429, 500, 502, 503),
         allowed_methods=None,
         raise_on_status=False,
+        respect_retry_after_header=False,
     )
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
-    verify: str | bool = settings.ca_file or True
-    session.verify = verify
-    return hvac.Client(
-        url=settings.address,
-        token=settings.token,
-        namespace=settings.namespace,
-        verify=verify,
-        timeout=TIMEOUT_S,
-        session=session,
-    )
+    verify = settings.ca_file or True
+    with requests.Session() as session:
+        # hvac prefers the session's own setting to its argument.
+        session.verify = verify
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retry))
+        yield hvac.Client(
+            url=settings.address,
+            token=settings.token,
+            namespace=settings.namespace,
+            verify=verify,
+            timeout=TIMEOUT_S,
+            session=session,
+        )
 
 
 @contextmanager
@@ -166,43 +228,55 @@ def _translated(what: str, on: str, path: str, capability: str) -> Iterator[None
     import hvac.exceptions as refused  # noqa: PLC0415
     import requests  # noqa: PLC0415
 
-    policy = f'path "{path}" {{ capabilities = ["{capability}"] }}'
-    unaffected = "the repository is unchanged"
     try:
         yield
-    except (
-        requests.exceptions.ConnectionError,
-        requests.exceptions.Timeout,
-        requests.exceptions.RetryError,
-    ) as error:
-        raise KeyUnreachable(
-            f"{what} cannot be reached: {type(error).__name__}",
-            on=on,
-            hint="check the address, the network and the CA",
-            unaffected=unaffected,
+    except requests.exceptions.SSLError as error:
+        raise _unreachable(
+            what, on, "its TLS certificate is not trusted", "set ca_file, and check the host name"
+        ) from error
+    except requests.exceptions.RequestException as error:
+        raise _unreachable(
+            what, on, type(error).__name__, "check the address, the network and the server"
         ) from error
     except (refused.Forbidden, refused.Unauthorized) as error:
-        raise KeyRefused(
+        raise _refused(
             f"{what} refuses this token",
-            on=on,
-            hint=f"the token's policy needs: {policy}",
-            unaffected=unaffected,
+            on,
+            f'check that the token is valid; its policy needs: path "{path}" {{ capabilities = ["{capability}"] }}',
         ) from error
     except (refused.InvalidRequest, refused.InvalidPath) as error:
-        raise KeyRefused(
-            f"{what} cannot do this: it does not exist, or what it was given was not made by it",
-            on=on,
-            hint="check transit_key and mount; was the key deleted, or is the repository another one?",
-            unaffected=unaffected,
-        ) from error
+        raise _not_possible(what, on, path, str(error)) from error
     except refused.VaultError as error:
-        raise _unavailable(what, on, error, unaffected) from error
+        raise _unreachable(what, on, type(error).__name__, "is the server sealed? vault status") from error
+    except OSError as error:
+        # requests says so before it connects, when it cannot read the file of certificates.
+        raise ConfigError(
+            f"{what}: ca_file cannot be used", on=on, hint="set ca_file to a file of certificates (PEM)"
+        ) from error
 
 
-def _unavailable(what: str, on: str, error: Exception, unaffected: str) -> DrctlError:
+def _not_possible(what: str, on: str, path: str, said: str) -> KeyRefused:
+    """A request that the server understood and cannot do."""
+    if "no handler for route" in said:
+        return _refused(f'{what}: nothing is mounted that serves "{path}"', on, "check mount")
+    if "key not found" in said:
+        return _refused(
+            f"{what} does not exist",
+            on,
+            f"an administrator makes it: vault write -f {path.replace('/decrypt/', '/keys/')} derived=true",
+        )
+    return _refused(
+        f"{what} does not open this",
+        on,
+        "it is another key, or the key file of the repository was altered or moved",
+    )
+
+
+def _refused(message: str, on: str, hint: str) -> KeyRefused:
+    return KeyRefused(message, on=on, hint=hint, unaffected="the repository is unchanged")
+
+
+def _unreachable(what: str, on: str, reason: str, hint: str) -> KeyUnreachable:
     return KeyUnreachable(
-        f"{what} does not answer as it should: {type(error).__name__}",
-        on=on,
-        hint="is the server sealed? vault status",
-        unaffected=unaffected,
+        f"{what} cannot be reached: {reason}", on=on, hint=hint, unaffected="the repository is unchanged"
     )
