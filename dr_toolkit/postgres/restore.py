@@ -96,13 +96,11 @@ def exact_archive(source: EntrySource) -> Iterator[bytes]:
         yield from source.read(info.path)
 
 
-def selected(
-    source: EntrySource, toc: Toc, runner: Runner, dump_ids: Sequence[int], unit: DataUnit | None
-) -> None:
-    """Restore only these entries, in the table of contents' order, with one program and the data of one unit."""
-    pieces = _stream(source, toc, unit.paths if unit else ())
-    with list_file(dump_ids) as path:
-        runner.feed("the chosen entries", [f"--use-list={path}"], pieces)
+def stream(source: EntrySource, toc: Toc, paths: Sequence[str]) -> Iterator[bytes]:
+    """What ``pg_restore`` reads: the table of contents, then the data blocks with these paths, in the archive's order."""
+    yield toc.raw
+    for path in paths:
+        yield from source.read(path)
 
 
 @contextmanager
@@ -160,7 +158,7 @@ class _Restore:
             self._runner.feed(
                 _naming(unit),
                 ["--section=data", f"--use-list={path}"],
-                _stream(self._source, self._toc, unit.paths),
+                stream(self._source, self._toc, unit.paths),
                 on_bytes=self._progress.advance,
             )
 
@@ -178,12 +176,6 @@ def _first_failure(futures: Sequence[Future[None]]) -> BaseException | None:
         if error is not None and not isinstance(error, Stopped):
             return error
     return None
-
-
-def _stream(source: EntrySource, toc: Toc, paths: Sequence[str]) -> Iterator[bytes]:
-    yield toc.raw
-    for path in paths:
-        yield from source.read(path)
 
 
 def _naming(unit: DataUnit) -> str:

@@ -70,13 +70,21 @@ _READS = {(1, 16): 17, (1, 15): 16}
 """Archive versions, and the oldest ``pg_restore`` that reads each; older ones are read by all that are supported."""
 
 
+def client_major(toc: Toc, server_major: int) -> int:
+    """Which major version of the client programs to look for: able to read the archive and to serve the server.
+
+    It is the version that made the dump where possible, so that a second dump is written in the same way.
+    """
+    return max(_READS.get(toc.version, 0), major_of(toc.dump_version), server_major)
+
+
 def check_programs(toc: Toc, tool_major: int) -> None:
     """Refuse a ``pg_restore`` that cannot read the archive.
 
     Raises:
         TargetError: it is too old.
     """
-    needed = _READS.get(toc.version, 13)
+    needed = _READS.get(toc.version, 0)
     if tool_major < needed:
         raise TargetError(
             f"the snapshot's archive needs pg_restore {needed} or newer, and {tool_major} was chosen",

@@ -20,7 +20,7 @@ _log = log.get("postgres.restore")
 
 _TRANSACTION_TIMEOUT_SINCE = 17
 _TAIL_BYTES = 16 * 1024
-_ERROR = re.compile(r"^pg_restore: error: (.*)$", re.MULTILINE)
+_ERROR = re.compile(r"^pg_(?:restore|dump): error: (.*)$", re.MULTILINE)
 _UNKNOWN_SETTING = re.compile(
     r"^pg_restore: error: could not execute query: .*\nCommand was: SET transaction_timeout = 0;$",
     re.MULTILINE,
@@ -162,7 +162,9 @@ class Runner:
                 raise Stopped from error
             said = pipe.stderr_tail()
             if not (self._target.tolerant and only_unknown_setting(said)):
-                raise failure(what, said, error, on=self._target.settings.redacted()) from error
+                raise failure(
+                    "pg_restore", f"restoring {what}", said, error, on=self._target.settings.redacted()
+                ) from error
         if self._stopping:
             raise Stopped
 
@@ -175,8 +177,8 @@ def only_unknown_setting(stderr: str) -> bool:
     return errors > 0 and errors == len(_UNKNOWN_SETTING.findall(stderr))
 
 
-def failure(what: str, stderr: str, cause: BaseException, *, on: str) -> TargetError:
-    """Say what ``pg_restore`` said: its first real error, the entry it met it at, and the details."""
+def failure(program: str, doing: str, stderr: str, cause: BaseException, *, on: str) -> TargetError:
+    """Say what a program said: its first real error, the entry it met it at, and the details."""
     text = _UNKNOWN_SETTING.sub("", stderr)
     error = _ERROR.search(text)
     entry = _ENTRY.search(text)
@@ -184,9 +186,9 @@ def failure(what: str, stderr: str, cause: BaseException, *, on: str) -> TargetE
     reason = error[1] if error else (text.strip().splitlines() or [str(cause)])[-1]
     if detail:
         reason += f" ({detail[1]})"
-    place = f"{what}, at {entry[1]}" if entry else what
+    place = f"{doing}, at {entry[1]}" if entry else doing
     return TargetError(
-        f"pg_restore failed while restoring {place}: {reason[:_LONGEST]}",
+        f"{program} failed while {place}: {reason[:_LONGEST]}",
         on=on,
         unaffected="no other database was touched",
     )

@@ -1,0 +1,221 @@
+"""Prove a snapshot by restoring it: restore into an empty database, dump that again, compare with what the snapshot says.
+
+The second dump is read for its digests alone and kept nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+from dr_toolkit import clock, log, process
+from dr_toolkit.errors import ProgramError, SourceError, TargetError
+from dr_toolkit.log import NoProgress, Progress
+from dr_toolkit.postgres import compare, restore_plan
+from dr_toolkit.postgres.archive import contents, open_archive, row_multiset
+from dr_toolkit.postgres.archive_stream import Readable
+from dr_toolkit.postgres.archive_toc import Toc
+from dr_toolkit.postgres.compare import Difference, DumpFacts, TableName
+from dr_toolkit.postgres.connection import ConnectionSettings, credentials
+from dr_toolkit.postgres.restore import RestoreReport, restore_into
+from dr_toolkit.postgres.restore_plan import DATA_PREFIX
+from dr_toolkit.postgres.restore_program import failure
+from dr_toolkit.postgres.scratch import ScratchServer
+from dr_toolkit.postgres.tools import Tools
+from dr_toolkit.repository.entries import EntrySource
+
+_log = log.get("postgres.verify")
+
+GLOBALS_PATH = "globals.sql"
+
+COMPARABLE = {"PGTZ": "UTC", "TZ": "UTC"}
+_COMPARABLE_OPTIONS = "-c bytea_output=hex -c quote_all_identifiers=off"
+"""Settings of a role or a database that change the text of a dump: without these, equal rows could have unequal digests."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What a verification by restore found.
+
+    Attributes:
+        differences: failures first, then notes.
+        restore: what the restore did.
+        seconds: duration of ``start``, ``restore`` and ``compare``.
+        notes: what was not as in the source, in plain words.
+    """
+
+    differences: tuple[Difference, ...]
+    restore: RestoreReport
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def proven(self) -> bool:
+        """Whether what was restored is what the snapshot says."""
+        return not compare.failures(self.differences)
+
+
+def expected_facts(source: EntrySource, toc: Toc) -> DumpFacts:
+    """What a restore of this snapshot must give back, without reading its data."""
+    return compare.dump_facts(toc, (info.meta for info in source.entries(DATA_PREFIX)))
+
+
+def actual_facts(
+    settings: ConnectionSettings, tools: Tools, *, progress: Progress | None = None
+) -> DumpFacts:
+    """What a database holds, by a dump that is read and not kept.
+
+    Raises:
+        TargetError: ``pg_dump`` failed.
+    """
+    notes = progress or NoProgress()
+    with _dump(settings, tools) as stream:
+        found = contents(stream, on_bytes=notes.advance)
+    return compare.facts_of(found.toc, found.tables, found.large_objects)
+
+
+def compare_restored(
+    source: EntrySource,
+    toc: Toc,
+    settings: ConnectionSettings,
+    tools: Tools,
+    *,
+    no_owner: bool = False,
+    partial: bool = False,
+    progress: Progress | None = None,
+) -> list[Difference]:
+    """Compare a restored database with the snapshot that it came from.
+
+    Args:
+        source: the snapshot's entries.
+        toc: its table of contents.
+        settings: the restored database.
+        tools: client programs, best of the version that made the snapshot.
+        no_owner: owners and privileges were left out.
+        partial: some tables' rows were left out.
+        progress: told of the bytes read.
+
+    Returns:
+        Every difference, failures first.
+
+    Raises:
+        TargetError: the database could not be dumped.
+    """
+    (progress or NoProgress()).start(None, "comparing")
+    expected = expected_facts(source, toc)
+    actual = actual_facts(settings, tools, progress=progress)
+    candidates = compare.out_of_order(expected, actual)
+    multisets = {name: _multisets(source, settings, tools, name) for name in candidates}
+    return compare.compare(expected, actual, multisets=multisets, owners=not no_owner, partial=partial)
+
+
+def verify_restore(
+    source: EntrySource,
+    scratch: ScratchServer,
+    tools: Tools,
+    *,
+    jobs: int = 2,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Restore a snapshot into a scratch server, roles and all, and compare what it gives with what the snapshot says.
+
+    Args:
+        source: the snapshot's entries.
+        scratch: a running scratch server of the source's major version.
+        tools: client programs (`restore_needs.client_major` says which version).
+        jobs: how many programs load data side by side.
+        progress: told of each stage.
+
+    Raises:
+        TargetError: the snapshot could not be restored.
+        Damaged: its content is.
+    """
+    began = clock.monotonic()
+    toc = restore_plan.toc_of(source)
+    scratch.create_roles(toc, _globals(source))
+    settings = scratch.database_for(toc)
+    prepared = clock.monotonic()
+    report = restore_into(
+        source, settings, tools, jobs=jobs, options=("--no-tablespaces",), progress=progress
+    )
+    restored = clock.monotonic()
+    differences = compare_restored(source, toc, settings, tools, progress=progress)
+    seconds = {
+        "start": round(prepared - began, 3),
+        "restore": round(restored - prepared, 3),
+        "compare": round(clock.monotonic() - restored, 3),
+    }
+    _log.info("verified by restore", differences=len(differences), **seconds)
+    return VerifyReport(tuple(differences), report, seconds, tuple(scratch.notes))
+
+
+def _globals(source: EntrySource) -> bytes:
+    there = any(info.path == GLOBALS_PATH for info in source.entries(GLOBALS_PATH))
+    return b"".join(source.read(GLOBALS_PATH)) if there else b""
+
+
+def _multisets(
+    source: EntrySource, settings: ConnectionSettings, tools: Tools, name: TableName
+) -> tuple[str, str]:
+    """Order-independent digests of one table: the snapshot's and the restored database's."""
+    path = next(
+        info.path
+        for info in source.entries(DATA_PREFIX)
+        if (info.meta.get("schema") or "", info.meta.get("table")) == name
+    )
+    return row_multiset(source.read(path)), _dumped_multiset(settings, tools, name)
+
+
+def _dumped_multiset(settings: ConnectionSettings, tools: Tools, name: TableName) -> str:
+    # Within double quotes a pattern's characters stand for themselves.
+    pattern = ".".join('"' + part.replace('"', '""') + '"' for part in name)
+    with _dump(settings, tools, "--data-only", f"--table={pattern}") as stream:
+        for block in open_archive(stream).blocks():
+            if (block.entry.namespace or "", block.entry.tag) == name:
+                return row_multiset(_pieces(block.header.raw, block.pieces()))
+    raise TargetError(f'table "{".".join(name)}" disappeared while it was compared')
+
+
+def _pieces(header: bytes, rest: Iterator[memoryview]) -> Iterator[bytes]:
+    yield header
+    for piece in rest:
+        yield bytes(piece)
+
+
+@contextmanager
+def _dump(settings: ConnectionSettings, tools: Tools, *options: str) -> Iterator[Readable]:
+    """A dump as a stream. Its exit status is checked when the block ends without an error and the stream was read to its end."""
+    argv = [
+        tools.program("pg_dump"),
+        *("--format=custom", "--compress=0", "--no-password"),
+        *options,
+    ]
+    with credentials(settings) as env, process.Pipe(argv, env=comparable(env) | dict(tools.env)) as pipe:
+        try:
+            yield cast("Readable", pipe.stdout)
+        except SourceError as error:
+            # A dump that broke off: pg_dump says why, unless it is still there and we did not understand it.
+            if pipe.stdout is not None and not pipe.stdout.read(1):
+                _finish(pipe, settings)
+            raise TargetError(
+                f"the second dump cannot be read: {error.message}", on=settings.redacted()
+            ) from error
+        if pipe.stdout is not None and not pipe.stdout.read(1):  # else the rest was not wanted
+            _finish(pipe, settings)
+
+
+def _finish(pipe: process.Pipe, settings: ConnectionSettings) -> None:
+    try:
+        pipe.finish()
+    except ProgramError as error:
+        raise failure(
+            "pg_dump", "reading the restored database", pipe.stderr_tail(), error, on=settings.redacted()
+        ) from error
+
+
+def comparable(env: dict[str, str]) -> dict[str, str]:
+    """An environment in which ``pg_dump`` writes equal rows as equal text, whatever a role's or a database's settings are."""
+    options = f"{env.get('PGOPTIONS', '')} {_COMPARABLE_OPTIONS}".strip()
+    return {**env, **COMPARABLE, "PGOPTIONS": options}
