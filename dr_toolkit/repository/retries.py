@@ -1,8 +1,9 @@
-"""Trying again, within a bound."""
+"""Trying again, within a bound, and open to signals all the time."""
 
 from __future__ import annotations
 
 import random
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,7 +52,7 @@ class Retries:
         pause = _FIRST_PAUSE
         while True:
             try:
-                return attempt()
+                return interruptible(attempt)
             except Passing as passing:
                 failure, cause = passing.failure, passing.__cause__
             wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 -- spreads load, hides nothing
@@ -62,3 +63,30 @@ class Retries:
             )
             clock.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def interruptible(call: Callable[[], Result]) -> Result:
+    """Call something that may wait outside of Python, where no signal would end the wait.
+
+    Signals reach the main thread only. So there the call is made in another thread and waited for: after a signal that
+    raises, what it does is left behind. In every other thread it is an ordinary call.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    results: list[Result] = []
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:  # noqa: BLE001 -- handed to the thread that waits
+            failures.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=work, name="store", daemon=True).start()
+    done.wait()
+    if failures:
+        raise failures[0]
+    return results[0]

@@ -54,20 +54,27 @@ class TestS3Store(StoreContract):
         store.close()
 
 
-class TestS3StoreWithoutPrefix(StoreContract):
-    """A whole bucket keeps the contract."""
-
-    @pytest.fixture
-    def store(self, s3_server, bucket):
-        store = open_store(f"s3://{bucket}", settings(s3_server))
-        yield store
-        store.close()
+def test_a_whole_bucket(s3_server, bucket):
+    """Without a prefix the bucket itself is the store."""
+    store = open_store(f"s3://{bucket}", settings(s3_server))
+    store.put("repository.json", b"1")
+    store.put("packs/00/x", b"22")
+    assert sorted((found.name, found.size) for found in store.list("")) == [
+        ("packs/00/x", 2),
+        ("repository.json", 1),
+    ]
+    assert [found["Key"] for found in s3_server.client().list_objects_v2(Bucket=bucket)["Contents"]] == [
+        "packs/00/x",
+        "repository.json",
+    ]
+    assert store.describe() == f"s3://{bucket} at {s3_server.endpoint}"
 
 
 class TestS3StoreWithoutConditions(StoreContract):
     """A server without conditional writes keeps it, but for writers that race."""
 
     test_racing_writers_of_one_name = None
+    test_listing_many = None
 
     @pytest.fixture
     def store(self, s3_server, bucket):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
@@ -84,7 +86,7 @@ def test_server_that_dies_and_comes_back(server, store_for):
 
 def test_server_that_is_gone(server, store_for):
     """Every call ends with StoreUnreachable, within the bound, and says what could not be reached."""
-    store = store_for("gone", retry_seconds=1, stall_seconds=5)
+    store = store_for("gone", retry_seconds=0.5, stall_seconds=5)
     store.put("x", b"1")
     server.kill()
     try:
@@ -114,6 +116,30 @@ def test_server_that_freezes(server, store_for):
             assert "no answer in time" in caught.value.message or name == "now"
     finally:
         server.resume()
+
+
+def test_a_signal_ends_every_wait(server, store_for):
+    """Ctrl-C and SIGTERM are not kept waiting by a server that does not answer."""
+
+    class Stop(BaseException):
+        pass
+
+    def stop(_number, _frame):
+        raise Stop
+
+    store = store_for("signal", retry_seconds=60, stall_seconds=30)
+    before = signal.signal(signal.SIGUSR1, stop)
+    server.pause()
+    try:
+        for name, call in calls(store).items():
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+            began = time.monotonic()
+            with pytest.raises(Stop):
+                call()
+            assert time.monotonic() - began < 5, name
+    finally:
+        server.resume()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_server_that_freezes_for_a_moment(server, store_for):
