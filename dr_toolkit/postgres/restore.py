@@ -96,11 +96,16 @@ def exact_archive(source: EntrySource) -> Iterator[bytes]:
         yield from source.read(info.path)
 
 
-def stream(source: EntrySource, toc: Toc, paths: Sequence[str]) -> Iterator[bytes]:
-    """What ``pg_restore`` reads: the table of contents, then the data blocks with these paths, in the archive's order."""
+def stream(source: EntrySource, toc: Toc, paths: Sequence[str], progress: Progress) -> Iterator[bytes]:
+    """What ``pg_restore`` reads: the table of contents, then the data blocks with these paths, in the archive's order.
+
+    Progress is told of the blocks' bytes as they are taken.
+    """
     yield toc.raw
     for path in paths:
-        yield from source.read(path)
+        for piece in source.read(path):
+            yield piece
+            progress.advance(len(piece))
 
 
 @contextmanager
@@ -158,8 +163,7 @@ class _Restore:
             self._runner.feed(
                 _naming(unit),
                 ["--section=data", f"--use-list={path}"],
-                stream(self._source, self._toc, unit.paths),
-                on_bytes=self._progress.advance,
+                stream(self._source, self._toc, unit.paths, self._progress),
             )
 
     def _post_data(self) -> None:

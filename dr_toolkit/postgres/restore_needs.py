@@ -58,7 +58,8 @@ def _restored(toc: Toc) -> Iterator[TocEntry]:
 
 
 def _role(text: str) -> str:
-    return text[1:-1].replace('""', '"') if text.startswith('"') else text
+    # Unquoted, it is a keyword in any case: "GRANT ... TO PUBLIC".
+    return text[1:-1].replace('""', '"') if text.startswith('"') else text.lower()
 
 
 def extensions(toc: Toc) -> frozenset[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dr_toolkit import log, process
@@ -82,21 +82,13 @@ class Runner:
         self._running: set[process.Pipe] = set()
         self._stopping = False
 
-    def feed(
-        self,
-        what: str,
-        options: Sequence[str],
-        pieces: Iterable[bytes],
-        *,
-        on_bytes: Callable[[int], None] | None = None,
-    ) -> None:
+    def feed(self, what: str, options: Sequence[str], pieces: Iterable[bytes]) -> None:
         """Run one ``pg_restore`` that reads ``pieces``, and wait until it ended well.
 
         Args:
             what: what it restores, for messages.
             options: which section, which entries.
             pieces: its standard input.
-            on_bytes: told the size of each piece that was written.
 
         Raises:
             TargetError: it failed; the message is what it said.
@@ -104,7 +96,7 @@ class Runner:
         """
         with self._started(options, stdin=True) as pipe:
             try:
-                self._write(pipe, pieces, on_bytes)
+                self._write(pipe, pieces)
                 self._finish(pipe, what)
             finally:
                 self._forget(pipe)
@@ -138,9 +130,7 @@ class Runner:
         with self._lock:
             self._running.discard(pipe)
 
-    def _write(
-        self, pipe: process.Pipe, pieces: Iterable[bytes], on_bytes: Callable[[int], None] | None
-    ) -> None:
+    def _write(self, pipe: process.Pipe, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
             if self._stopping:
                 raise Stopped
@@ -151,8 +141,6 @@ class Runner:
                 # Its own message says why it went away; whether it may is decided by its exit status.
                 _log.debug("pg_restore stopped reading", pid=pipe.pid)
                 return
-            if on_bytes is not None:
-                on_bytes(len(piece))
 
     def _finish(self, pipe: process.Pipe, what: str) -> None:
         try:

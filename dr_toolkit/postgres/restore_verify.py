@@ -19,6 +19,7 @@ from dr_toolkit.postgres.archive_stream import Readable
 from dr_toolkit.postgres.archive_toc import Toc
 from dr_toolkit.postgres.compare import Difference, DumpFacts, TableName
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
+from dr_toolkit.postgres.dump_environment import comparable
 from dr_toolkit.postgres.restore import RestoreReport, restore_into
 from dr_toolkit.postgres.restore_plan import DATA_PREFIX
 from dr_toolkit.postgres.restore_program import failure
@@ -29,10 +30,6 @@ from dr_toolkit.repository.entries import EntrySource
 _log = log.get("postgres.verify")
 
 GLOBALS_PATH = "globals.sql"
-
-COMPARABLE = {"PGTZ": "UTC", "TZ": "UTC"}
-_COMPARABLE_OPTIONS = "-c bytea_output=hex -c quote_all_identifiers=off"
-"""Settings of a role or a database that change the text of a dump: without these, equal rows could have unequal digests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +210,3 @@ def _finish(pipe: process.Pipe, settings: ConnectionSettings) -> None:
         raise failure(
             "pg_dump", "reading the restored database", pipe.stderr_tail(), error, on=settings.redacted()
         ) from error
-
-
-def comparable(env: dict[str, str]) -> dict[str, str]:
-    """An environment in which ``pg_dump`` writes equal rows as equal text, whatever a role's or a database's settings are."""
-    options = f"{env.get('PGOPTIONS', '')} {_COMPARABLE_OPTIONS}".strip()
-    return {**env, **COMPARABLE, "PGOPTIONS": options}
