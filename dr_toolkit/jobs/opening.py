@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dr_toolkit import errors
+from dr_toolkit import errors, log
 from dr_toolkit.config import (
     ComponentConfig,
     Config,
@@ -25,11 +25,18 @@ from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.s3_settings import S3Settings
 from dr_toolkit.repository.store import Store
 
+_log = log.get("jobs.opening")
+
 
 @contextmanager
 def opened_repository(config: Config) -> Iterator[Repository]:
     """The configured repository, verified; its connections are closed at the end."""
     store = store_of(config)
+    if config.repository.trust is None:
+        _log.warning(
+            "repository.trust is not set: the repository's own word is taken for its keys",
+            hint="drctl init printed the line",
+        )
     try:
         yield repository.open_repository(store, open_recipients(config), config.repository.trust)
     finally:

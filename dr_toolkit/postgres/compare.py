@@ -61,6 +61,16 @@ class DumpFacts:
     large_objects: LargeObjectsSummary
     objects: Mapping[ObjectName, tuple[Object, ...]]
 
+    def counts(self) -> dict[str, int]:
+        """How much a comparison with these facts looks at; for evidence and reports."""
+        return {
+            "tables": len(self.tables),
+            "rows": sum(summary.rows or 0 for summary in self.tables.values()),
+            "sequences": len(self.sequences),
+            "large_objects": self.large_objects.count,
+            "definitions": sum(len(found) for found in self.objects.values()),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:

@@ -15,6 +15,7 @@ from dr_toolkit.postgres.archive_stream import Readable
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
 from dr_toolkit.postgres.dump_check import SourceSnapshot, source_snapshot
 from dr_toolkit.postgres.dump_entries import DumpedArchive, write_archive
+from dr_toolkit.postgres.dump_environment import comparable
 from dr_toolkit.postgres.globals import read_globals, write_globals
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.entries import EntrySink
@@ -106,7 +107,7 @@ def _dump(
     tools: Tools,
     on_bytes: Callable[[int], None] | None,
 ) -> DumpedArchive:
-    with credentials(settings) as env, process.Pipe(arguments, env={**env, **tools.env, "TZ": "UTC"}) as pipe:
+    with credentials(settings) as env, process.Pipe(arguments, env=comparable(env) | dict(tools.env)) as pipe:
         try:
             archive = write_archive(open_archive(cast("Readable", pipe.stdout), on_bytes=on_bytes), sink)
         except SourceError:

@@ -94,6 +94,8 @@ def backup(outcome: Outcome) -> str:
                 ]
             )
         parts.append(table(rows, frozenset({2, 3, 4, 5})))
+    # Whoever keeps these lines can tell later whether the newest snapshot was removed (docs/format.md, section 10).
+    parts += [f"head {s.header.component} {s.id} {s.digest_text}\n" for s in outcome.snapshots]
     parts += [f"warning: {s.header.component}: {w}\n" for s in outcome.snapshots for w in s.header.warnings]
     for component, error in outcome.failures:
         parts.append(f"FAILED: {component}: {error.message}\n")

@@ -97,9 +97,8 @@ def data(
         for start in range(0, len(chosen), GROUP):
             group = chosen[start : start + GROUP]
             expected = _expected_frames(repository, found, {use.pack for use in group}, findings)
-            for result in pool.map(
-                lambda use: _check_pack(repository, use, expected.get(use.pack, {})), group
-            ):  # noqa: B023  # consumed within the iteration
+            wanted = [(use, expected.get(use.pack, {})) for use in group]
+            for result in pool.map(lambda item: _check_pack(repository, *item), wanted):
                 _merge(findings, result)
                 advance(result.bytes_read)
     return findings

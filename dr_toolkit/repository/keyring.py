@@ -265,7 +265,7 @@ class Keyring:
         for recipient, wrapped in self._candidates(key_file, purpose):
             try:
                 secret = recipient.unwrap(wrapped, bound)
-            except (errors.KeyRefused, errors.KeyUnreachable) as error:
+            except (errors.KeyRefused, errors.KeyUnreachable, errors.ConfigError) as error:
                 failure = error
                 continue
             self._check(secret, purpose, key_file)

@@ -31,7 +31,7 @@ class PackOutput:
         self._putting: deque[Future[None]] = deque()
         self._pack: PackBuilder | None = None
         self._sizes: dict[bytes, int] = {}
-        self._used: dict[bytes, set[int]] = {}
+        self._used: dict[bytes, int] = {}
         self._bytes_used: dict[bytes, int] = {}
         self.bytes_stored = 0
 
@@ -50,9 +50,10 @@ class PackOutput:
         """Note that the snapshot refers to ``place``. ``size`` is the pack's, when it is an older one."""
         if size is not None:
             self._sizes[place.pack] = size
-        frames = self._used.setdefault(place.pack, set())
-        if place.frame not in frames:
-            frames.add(place.frame)
+        # One bit for each frame: a set of numbers would take a gigabyte for a terabyte.
+        frames, bit = self._used.get(place.pack, 0), 1 << place.frame
+        if not frames & bit:
+            self._used[place.pack] = frames | bit
             self._bytes_used[place.pack] = self._bytes_used.get(place.pack, 0) + place.length
 
     def uses(self) -> Iterator[PackUse]:

@@ -79,7 +79,9 @@ class Repository:
                     found.append(result)
                 else:
                     failures.append(result)
-        return sorted(found, key=lambda s: s.id), failures
+        retired = self.retired()
+        present = [s for s in found if (s.header.component, s.id, s.digest) not in retired]
+        return sorted(present, key=lambda s: s.id), failures
 
     def header(self, component: str, snapshot_id: str) -> Snapshot:
         """One snapshot's header, opened."""
@@ -228,15 +230,15 @@ class Repository:
         findings = snapshot.find_missing(digests, [s.header for s in present], named, self.retired())
         return [f for f in findings if not (f.problem == "missing" and (f.component, f.snapshot) in damaged)]
 
-    def retired(self) -> frozenset[tuple[str, str]]:
-        """Snapshots that a signed document says were removed on purpose."""
-        gone: set[tuple[str, str]] = set()
+    def retired(self) -> frozenset[tuple[str, str, bytes]]:
+        """(component, id, HASH) of snapshots that a signed document says were removed on purpose."""
+        gone: set[tuple[str, str, bytes]] = set()
         for item in self.store.list(layout.RETIRED):
             line = crypto.open_document(
                 self.store.get(item.name), self.keys.identity.signing_public, "retired", item.name
             )
             value = keyring.parse_document(line, self.repository_id, item.name)
-            gone |= {(row[0], row[1]) for row in value["snapshots"]}
+            gone |= {(row[0], row[1], base64.b64decode(row[2])) for row in value["snapshots"]}
         return frozenset(gone)
 
     def keys_reference(self) -> tuple[int, int, bytes]:

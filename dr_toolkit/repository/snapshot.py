@@ -153,7 +153,7 @@ def find_missing(
     present: Mapping[tuple[str, str], bytes],
     headers: Iterable[Header],
     named: Iterable[tuple[str, str, bytes, str]] = (),
-    retired: frozenset[tuple[str, str]] = frozenset(),
+    retired: frozenset[tuple[str, str, bytes]] = frozenset(),
 ) -> list[Finding]:
     """Which named snapshots are gone or changed.
 
@@ -161,7 +161,7 @@ def find_missing(
         present: HASH by (component, snapshot id) of everything that is listed.
         headers: all headers that open.
         named: (component, id, HASH, by whom) from points and evidence.
-        retired: what was removed on purpose.
+        retired: (component, id, HASH) of what was removed on purpose.
     """
     claims: dict[tuple[str, str], tuple[bytes | None, str]] = {}
     for header in headers:
@@ -173,9 +173,10 @@ def find_missing(
     for component, snapshot_id, digest, by in named:
         claims.setdefault((component, snapshot_id), (digest, by))
     findings = []
+    gone = {(component, snapshot_id): digest for component, snapshot_id, digest in retired}
     for (component, snapshot_id), (claimed, by) in sorted(claims.items()):
         found = present.get((component, snapshot_id))
-        if found is None and (component, snapshot_id) not in retired:
+        if found is None and (component, snapshot_id) not in gone:
             findings.append(Finding(component, snapshot_id, "missing", by))
         elif found is not None and claimed is not None and found != claimed:
             findings.append(Finding(component, snapshot_id, "altered", by))

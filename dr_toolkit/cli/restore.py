@@ -1,0 +1,130 @@
+"""``drctl restore``."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.options import common, epilog
+
+if TYPE_CHECKING:
+    from dr_toolkit.jobs.restore import Prepared
+
+_EPILOG = epilog(
+    "drctl restore console-db --dry-run",
+    "drctl restore console-db",
+    "drctl restore console-db --at 2026-11-23T08:00:00Z --yes",
+    "drctl restore console-db --to conduktor_look",
+    "drctl restore console-db --to file:/var/tmp/console.dump",
+    codes=(0, 1, 2, 3, 5, 130, 143),
+)
+
+
+def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
+    from dr_toolkit import clock
+
+    if value is None:
+        return None
+    try:
+        return clock.parse_rfc3339(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command("restore", epilog=_EPILOG)
+@click.argument("component")
+@click.option("--snapshot", "snapshot_id", metavar="ID", help="This snapshot; else the newest good one.")
+@click.option(
+    "--at", metavar="TIME", callback=_moment, help="The newest good snapshot not after this time (RFC 3339)."
+)
+@click.option(
+    "--to",
+    metavar="TARGET",
+    help="A new database's name, a postgresql:// URL of one, or file:PATH for the exact archive.",
+)
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    metavar="SCHEMA.TABLE",
+    help="Only this table (may be repeated); needs --to with an existing or a new database.",
+)
+@click.option(
+    "--no-swap", is_flag=True, help="Leave the restored database beside the live one, under its own name."
+)
+@click.option("--no-owner", is_flag=True, help="Leave out owners and privileges, where roles are missing.")
+@click.option(
+    "--jobs", type=click.IntRange(1, 16), default=2, show_default=True, help="Programs side by side."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask; sessions in the live database may be ended.")
+@common
+@click.pass_obj
+def command(
+    context: Context,
+    component: str,
+    snapshot_id: str | None,
+    at: datetime | None,
+    to: str | None,
+    tables: tuple[str, ...],
+    *,
+    no_swap: bool,
+    no_owner: bool,
+    jobs: int,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Bring a component back, beside what is live.
+
+    The snapshot goes into a new database, is compared with the source's digests, and only then gets the live name; the replaced
+    database is kept. Needs a recipient with the role "read".
+    """
+    context.configure_log()
+    if snapshot_id is not None and at is not None:
+        raise click.UsageError("choose one of --snapshot and --at")
+    if tables and (to is None or to.startswith("file:")):
+        raise click.UsageError("--table needs --to with the name or URL of a database")
+    from dr_toolkit.jobs import opening, restore
+    from dr_toolkit.reporting import restore_text
+
+    config = context.load_config()
+    request = restore.Request(component, snapshot_id, at, to, tables, not no_swap, no_owner, jobs)
+    with opening.opened_repository(config) as repository:
+        prepared = restore.prepare(config, repository, request)
+        if dry_run:
+            context.emit(
+                {"plan": restore_text.plan_document(prepared)},
+                restore_text.plan(prepared) + "nothing was changed",
+            )
+            return
+        _confirm(context, prepared, yes=yes)
+        done = restore.run(config, repository, prepared, context.progress(), end_sessions=True)
+    context.emit({"restored": restore_text.done_document(done)}, restore_text.done(done))
+
+
+def _confirm(context: Context, prepared: Prepared, *, yes: bool) -> None:
+    """Show the plan; where something live is replaced, ask for the component's name."""
+    from dr_toolkit import errors
+    from dr_toolkit.reporting import restore_text
+
+    if not context.as_json:
+        sys.stderr.write(restore_text.plan(prepared))
+    name = prepared.request.component
+    if yes or not restore_text.replaces(prepared):
+        return
+    if not sys.stdin.isatty():
+        raise errors.UsageError(
+            "this replaces a live database and nobody is there to confirm it",
+            on=name,
+            hint="look at the plan with --dry-run, then add --yes",
+            unaffected="nothing was started",
+        )
+    typed = click.prompt(
+        f'type the component\'s name ("{name}") to go on', err=True, default="", show_default=False
+    )
+    if typed != name:
+        raise click.Abort

@@ -1,0 +1,55 @@
+"""Verification by restore: into a throw-away PostgreSQL of the right version, compared with the snapshot, removed whatever happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dr_toolkit import errors, log
+from dr_toolkit.config import Config
+from dr_toolkit.log import Progress
+from dr_toolkit.postgres import (
+    compare,
+    restore_needs,
+    restore_plan,
+    restore_verify,
+    scratch,
+    scratch_places,
+    tools,
+)
+from dr_toolkit.repository.reader import SnapshotReader
+from dr_toolkit.repository.repository import Repository
+from dr_toolkit.repository.snapshot import Snapshot
+
+_log = log.get("jobs.verify")
+
+
+def restore_check(
+    config: Config, repository: Repository, found: Snapshot, progress: Progress
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Restore a dump into scratch and compare.
+
+    Returns:
+        What was checked (counts and seconds), failures, and harmless notes.
+
+    Raises:
+        Damaged, ObjectMissing: the snapshot's own objects are.
+        SourceError: no server programs of the right major version are at hand.
+    """
+    scratch_places.clean_leftovers()
+    with SnapshotReader(repository, found) as source:
+        toc = restore_plan.toc_of(source)
+        major = restore_needs.major_of(toc.server_version)
+        programs = config.verify.programs
+        server = scratch.ScratchServer(major, programs=programs)
+        client = tools.choose(restore_needs.client_major(toc, major), programs)
+        _log.info("scratch", major=major, snapshot=found.id)
+        expected = restore_verify.expected_facts(source, toc)
+        with server:
+            try:
+                report = restore_verify.verify_restore(source, server, client, progress=progress)
+            except errors.TargetError as error:
+                return {"server": toc.server_version}, [f"it does not restore: {error.message}"], []
+    failures = compare.failures(report.differences)
+    notes = [d.text for d in report.differences if d not in failures] + list(report.notes)
+    checks = {**expected.counts(), "server": toc.server_version, "seconds": report.seconds}
+    return checks, [d.text for d in failures], notes

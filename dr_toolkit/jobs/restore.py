@@ -1,0 +1,323 @@
+"""Bring a component back: plan, restore beside what is live, compare, and only then swap names. Nothing live is ever overwritten."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from dr_toolkit import clock, errors, log
+from dr_toolkit.config import Config, PostgresDumpConfig
+from dr_toolkit.jobs import opening, selection
+from dr_toolkit.log import Progress
+from dr_toolkit.postgres import (
+    compare,
+    connection,
+    restore,
+    restore_needs,
+    restore_plan,
+    restore_table,
+    restore_verify,
+    server,
+    swap,
+    swap_plan,
+    tools,
+)
+from dr_toolkit.postgres.connection import ConnectionSettings
+from dr_toolkit.postgres.swap_plan import RestorePlan
+from dr_toolkit.postgres.tools import Tools
+from dr_toolkit.repository.reader import SnapshotReader
+from dr_toolkit.repository.repository import Repository
+from dr_toolkit.repository.snapshot import Snapshot
+
+_log = log.get("jobs.restore")
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to restore, and where to.
+
+    Attributes:
+        component: its name.
+        snapshot: an id; else the newest good one, or the newest not after ``at``.
+        at: see ``snapshot``.
+        to: None for the live database; a new database's name; a ``postgresql://`` URL; or ``file:PATH``.
+        tables: only these (``schema.table``); they need ``to``.
+        swap: give the live name to the restored database.
+        no_owner: leave out owners and privileges.
+        jobs: programs side by side.
+    """
+
+    component: str
+    snapshot: str | None = None
+    at: datetime | None = None
+    to: str | None = None
+    tables: tuple[str, ...] = ()
+    swap: bool = True
+    no_owner: bool = False
+    jobs: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A restore that is planned and not yet begun.
+
+    Attributes:
+        request: what was asked.
+        snapshot: which one.
+        place: where it goes, without secrets.
+        database: what happens to databases; None for a file.
+        seconds_lost: time between the snapshot and now.
+        bytes: content to restore.
+    """
+
+    request: Request
+    snapshot: Snapshot
+    place: str
+    database: RestorePlan | None
+    seconds_lost: float
+    bytes: int
+
+
+@dataclass(slots=True)
+class Done:
+    """What a restore did.
+
+    Attributes:
+        prepared: the plan.
+        database: the name under which the restored content is, if a database.
+        kept: the name of the replaced database, if any.
+        files: written, if any.
+        seconds: by stage.
+        unavailable_seconds: how long nobody could connect to the live name.
+        compared: what was compared with the snapshot's digests.
+        notes: harmless differences and warnings.
+    """
+
+    prepared: Prepared
+    database: str | None = None
+    kept: str | None = None
+    files: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    unavailable_seconds: float | None = None
+    compared: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def prepare(config: Config, repository: Repository, request: Request) -> Prepared:
+    """Plan a restore. Changes nothing.
+
+    Raises:
+        SnapshotMissing: there is no such snapshot.
+        TargetError: the target cannot take it.
+    """
+    component = opening.known_component(config, request.component)
+    snapshots, damaged = repository.snapshots(request.component)
+    if not snapshots and not damaged:
+        raise errors.NothingToDo(
+            f'"{request.component}" has no snapshot to restore',
+            on=request.component,
+            hint="take one: drctl backup",
+        )
+    found = selection.choose(snapshots, request.component, snapshot_id=request.snapshot, at=request.at)
+    if found.header.status != "good" and request.snapshot is None:
+        raise errors.Damaged(f'snapshot "{found.id}" is marked damaged', on=found.id)
+    lost = (repository.store.now() - found.header.moment).total_seconds()
+    size = found.header.bytes_source
+    if request.to is not None and request.to.startswith("file:"):
+        path = request.to.removeprefix("file:")
+        if Path(path).exists():
+            raise errors.TargetError(
+                f'"{path}" exists',
+                on=path,
+                hint="choose another name, or remove it",
+                unaffected="it was not touched",
+            )
+        return Prepared(request, found, path, None, lost, size)
+    settings = target(config, component, request)
+    if request.tables:
+        return Prepared(request, found, settings.redacted(), None, lost, size)
+    with SnapshotReader(repository, found) as source:
+        planned = swap_plan.plan(
+            settings,
+            restore_plan.toc_of(source),
+            snapshot=found.id,
+            now=clock.now(),
+            bytes_needed=_needed(found),
+            no_owner=request.no_owner,
+        )
+    _check(planned, request)
+    return Prepared(request, found, settings.redacted(), planned, lost, size)
+
+
+def run(
+    config: Config, repository: Repository, prepared: Prepared, progress: Progress, *, end_sessions: bool
+) -> Done:
+    """Carry a plan out.
+
+    Args:
+        config: the configuration.
+        repository: opened with the ``read`` role.
+        prepared: the plan.
+        progress: told of each stage.
+        end_sessions: whether sessions in the live database may be ended for the swap.
+
+    Raises:
+        VerificationFailed: the restored content is not the snapshot's; nothing was swapped.
+        TargetError: the target failed; the live database is as it was.
+    """
+    with SnapshotReader(repository, prepared.snapshot) as source:
+        if prepared.request.tables:
+            return _tables(config, source, prepared, progress)
+        if prepared.database is None:
+            return _to_file(source, prepared, progress)
+        settings = target(
+            config, opening.known_component(config, prepared.request.component), prepared.request
+        )
+        return _to_database(source, settings, prepared, progress, end_sessions=end_sessions)
+
+
+def target(config: Config, component: PostgresDumpConfig, request: Request) -> ConnectionSettings:
+    """The database that is to have the content in the end."""
+    settings = opening.restore_settings(component, config)
+    if request.to is None:
+        return settings
+    if "://" not in request.to:
+        return settings.for_database(request.to)
+    given = connection.resolve(url=request.to, user=None, programs=settings.programs)
+    return given if given.password is not None else replace(given, password=settings.password)
+
+
+def _needed(found: Snapshot) -> int | None:
+    value = found.header.source.get("database_bytes")
+    return value if isinstance(value, int) else None
+
+
+def _check(planned: RestorePlan, request: Request) -> None:
+    if request.to is not None and planned.old is not None:
+        raise errors.TargetError(
+            f'the database "{planned.live}" exists already',
+            on=planned.live,
+            hint="choose a new name, or leave --to out to swap it with the live one",
+            unaffected="it was not touched",
+        )
+    if planned.space == "short":
+        raise errors.TargetError(
+            f'"{planned.new}" needs about {planned.bytes_needed} bytes and {planned.bytes_free} are free',
+            on=planned.live,
+            hint="make room on the server's disk, or restore to another server with --to",
+            unaffected="nothing was started",
+        )
+    if planned.problems and request.swap:
+        raise errors.TargetError(
+            "; ".join(planned.problems), on=planned.live, unaffected="nothing was started"
+        )
+
+
+def _to_database(
+    source: SnapshotReader,
+    settings: ConnectionSettings,
+    prepared: Prepared,
+    progress: Progress,
+    *,
+    end_sessions: bool,
+) -> Done:
+    planned, request = prepared.database, prepared.request
+    assert planned is not None  # noqa: S101  # for the type checker: the caller looked
+    major = restore_needs.client_major(restore_plan.toc_of(source), planned.server_version // 10_000)
+    programs = tools.choose(major, settings.programs, tls=settings.tls_required)
+    done = Done(prepared, notes=list(planned.warnings))
+    with swap.beside(settings, planned, progress=progress) as new:
+        _log.info("restoring", database=planned.new, snapshot=prepared.snapshot.id)
+        filled = restore.restore_into(
+            source, new.settings, programs, jobs=request.jobs, no_owner=request.no_owner, progress=progress
+        )
+        done.seconds = dict(filled.seconds)
+        _log.info("restored", database=planned.new)
+        _compare(source, new.settings, programs, done, progress)
+        new.verified()
+        _log.info("compared", database=planned.new)
+        _finish(new, done, source, end_sessions=end_sessions)
+    return done
+
+
+def _finish(new: swap.Beside, done: Done, source: SnapshotReader, *, end_sessions: bool) -> None:
+    planned, request = done.prepared.database, done.prepared.request
+    assert planned is not None  # noqa: S101  # for the type checker
+    if not request.swap:
+        new.keep(f"restored by drctl from snapshot {planned.snapshot}")
+        done.database = planned.new
+        return
+    report = new.swap(terminate=end_sessions, toc=restore_plan.toc_of(source))
+    done.database, done.kept, done.unavailable_seconds = report.live, report.old, report.unavailable_seconds
+
+
+def _compare(
+    source: SnapshotReader, settings: ConnectionSettings, programs: Tools, done: Done, progress: Progress
+) -> None:
+    started = clock.monotonic()
+    toc = restore_plan.toc_of(source)
+    no_owner = done.prepared.request.no_owner
+    differences = restore_verify.compare_restored(
+        source, toc, settings, programs, no_owner=no_owner, progress=progress
+    )
+    done.seconds["compare"] = clock.monotonic() - started
+    done.compared = restore_verify.expected_facts(source, toc).counts()
+    failures = compare.failures(differences)
+    done.notes += [d.text for d in differences if d not in failures]
+    if failures:
+        raise errors.VerificationFailed(
+            f"the restored content is not the snapshot's: {'; '.join(d.text for d in failures[:_SHOWN])}",
+            on=settings.database,
+            hint="verify the snapshot (drctl verify --data), or restore an earlier one",
+            unaffected="the live database was not touched",
+        )
+
+
+def _tables(config: Config, source: SnapshotReader, prepared: Prepared, progress: Progress) -> Done:
+    """Single tables, into a database that is there already and does not have them."""
+    settings = target(config, opening.known_component(config, prepared.request.component), prepared.request)
+    with closing(server.connect(settings)) as session:
+        version = session.info.server_version // 10_000
+    major = restore_needs.client_major(restore_plan.toc_of(source), version)
+    programs = tools.choose(major, settings.programs, tls=settings.tls_required)
+    done = Done(prepared, database=settings.database)
+    for table in prepared.request.tables:
+        report = restore_table.restore_table(source, settings, programs, table, progress=progress)
+        done.compared[report.name] = report.rows or 0
+        done.notes += [f"left out: {item}" for item in report.skipped]
+    return done
+
+
+def _to_file(source: SnapshotReader, prepared: Prepared, progress: Progress) -> Done:
+    path = prepared.place
+    progress.start(prepared.bytes, "writing")
+    _write(path, restore.exact_archive(source), progress.advance)
+    _write(f"{path}.globals.sql", source.read("globals.sql"), progress.advance)
+    return Done(prepared, files=[path, f"{path}.globals.sql"])
+
+
+def _write(path: str, pieces: Iterator[bytes], advance: Callable[[int], None]) -> None:
+    """Write a file that appears only when it is whole; readable by this user only, because it is plaintext."""
+    partial = f"{path}.partial-{os.getpid()}"
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+                    advance(len(piece))
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(partial, path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+    except OSError as error:
+        raise errors.TargetError(
+            f'"{path}" cannot be written: {error.strerror}', on=path, unaffected="no partial file was left"
+        ) from error
