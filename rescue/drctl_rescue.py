@@ -85,28 +85,28 @@ def unb64(text: str, what: str) -> bytes:
     return data
 
 
-def parse(text: bytes, what: str, *, lowest: int = 0) -> Any:
-    """JSON without duplicate names, and with whole numbers only."""
-
-    def number(digits: str) -> int:
-        need(len(digits) <= 16 and digits != "-0" and lowest <= int(digits) <= MAX_WHOLE, f"{what}: a number")
-        return int(digits)
+def parse(text: bytes, what: str) -> Any:
+    """JSON in UTF-8 without duplicate names."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         need(len(dict(pairs)) == len(pairs), f"{what}: a name occurs twice")
         return dict(pairs)
 
-    def refuse(_: str) -> None:
-        raise Fault(f"structure: {what}: a number that is not whole")
+    def refuse(constant: str) -> None:
+        raise Fault(f"structure: {what}: {constant} is not JSON")
 
-    hooks: dict[str, Any] = {"parse_float": refuse, "parse_constant": refuse, "object_pairs_hook": unique}
     try:
-        value = json.loads(text.decode(), parse_int=number, **hooks)
+        value = json.loads(text.decode(), object_pairs_hook=unique, parse_constant=refuse)
         if b"\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair has no UTF-8 bytes
+            compact(value)  # half of a surrogate pair has no UTF-8 bytes
     except (ValueError, RecursionError):
         raise Fault(f"structure: {what} is not JSON") from None
     return value
+
+
+def compact(value: Any) -> bytes:
+    """JSON in as few bytes as it takes."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def sized(size: int) -> Callable[[Any], bool]:
@@ -126,64 +126,55 @@ def fits(value: Any, shape: Any) -> bool:
     if isinstance(shape, re.Pattern):
         return isinstance(value, str) and shape.fullmatch(value) is not None
     if isinstance(shape, dict):
-        return isinstance(value, dict) and all(
-            name in value and fits(value[name], shape[name]) for name in shape
-        )
+        return isinstance(value, dict) and all(n in value and fits(value[n], s) for n, s in shape.items())
     if isinstance(shape, list):
         return isinstance(value, list) and all(fits(element, shape[0]) for element in value)
     if isinstance(shape, tuple):
         return isinstance(value, list) and len(value) == len(shape) and all(map(fits, value, shape))
-    return bool(shape(value) if callable(shape) else type(value) is type(shape) and value == shape)
+    return bool(shape(value)) if callable(shape) else type(value) is type(shape) and bool(value == shape)
 
 
 def check_fields(payload: Any, shape: dict[str, Any], what: str) -> Any:
     """Check a payload: its version, its critical fields, then every field of ``shape``."""
     need(isinstance(payload, dict), f"{what} is not a JSON object")
     for name, field_shape in {"critical": [str], **shape}.items():
-        need(
-            name in payload and fits(payload[name], field_shape), f"{what}: field '{name}' is absent or wrong"
-        )
-        need(
-            name != "format" or payload[name] == 1,
-            f"{what} is of a newer format: use a newer drctl",
-            "version",
-        )
+        need(name in payload and fits(payload[name], field_shape), f"{what}: field '{name}'")
+        need(name != "format" or payload[name] == 1, f"{what} is newer: use a newer drctl", "version")
     unknown = set(payload["critical"]) - {"critical", "repository", *shape}
-    need(not unknown, f"{what} has unknown critical fields {sorted(unknown)}: use a newer drctl", "version")
+    need(not unknown, f"{what} has the critical fields {sorted(unknown)}: use a newer drctl", "version")
     return payload
 
 
-ID16, HASH, CHUNK_SIZE = sized(16), sized(32), range(1, 8 * MIB + 1)
+WHOLE, CHUNK_SIZE, FRAME_SIZE = range(MAX_WHOLE + 1), range(1, 8 * MIB + 1), range(17, 64 * MIB)
+ID16, HASH = sized(16), sized(32)
 COMPONENT = re.compile(r"[a-z][a-z0-9-]{0,40}")
 RUN_ID = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-[0-9a-f]{32}", re.ASCII)
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+HEX_ID = re.compile("[0-9a-f]{32}")
 KEYS_NAME = re.compile(r"(?!0{6})\d{6}-(?!0{6})\d{6}", re.ASCII)
 PATH = lambda value: isinstance(value, str) and 1 <= len(value.encode()) <= 4096 and "\0" not in value  # noqa: E731
-REFERENCE = (ID16, int, range(80, 64 * MIB), range(17, MAX_FRAME + 1), HASH)
+REFERENCE = (ID16, WHOLE, range(80, 64 * MIB), range(17, MAX_FRAME + 1), HASH)
 ROOT = either(None, (range(9), REFERENCE))
 RECORDS = {
-    "e": (PATH, str),
-    "x": (int, CHUNK_SIZE, HASH, int, CHUNK_SIZE, ID16, range(1 << 16), range(PACK_HEADER, 64 * MIB), int),
-    "z": (int, range(1, MAX_WHOLE)),
-    "f": (int, dict),
-    "k": (ID16, int, int),
+    "e": (PATH, str), "z": (WHOLE, range(1, MAX_WHOLE)), "f": (WHOLE, dict), "k": (ID16, WHOLE, WHOLE),
+    "x": (WHOLE, CHUNK_SIZE, HASH, WHOLE, CHUNK_SIZE, ID16, range(1 << 16), range(PACK_HEADER, 64 * MIB), FRAME_SIZE),
     "i": (PATH, range(-1, MAX_WHOLE + 1), *REFERENCE, range(1, MAX_WHOLE)),
-}
+}  # fmt: skip
 READ_WRAPS, SNAPSHOT_ROWS = {"catalog": str, "open": str, "signing": str}, [(COMPONENT, RUN_ID, HASH)]
-REPOSITORY = {"format": int, "created": TIME, "grace_seconds": range(2, MAX_WHOLE), "signing_key": str}
+REPOSITORY = {"format": WHOLE, "created": TIME, "grace_seconds": range(2, MAX_WHOLE), "signing_key": str}
 KEYS = {
-    "format": int, "epoch": int, "generation": int, "created": TIME, "suite": int, "public_key": sized(1216),
+    "format": WHOLE, "epoch": WHOLE, "generation": WHOLE, "created": TIME, "suite": WHOLE, "public_key": sized(1216),
     "recipients": [{"name": str, "kind": str, "role": either("write", "read", "both"), "wraps": {"catalog": str}}],
     "earlier": either(None, {"snapshots": SNAPSHOT_ROWS}),
 }  # fmt: skip
 SNAPSHOT = {
-    "format": int, "id": RUN_ID, "component": COMPONENT, "kind": str, "time": TIME, "started": TIME, "commit_by": TIME,
-    "parent": either(None, RUN_ID), "status": either("good", "damaged"), "keys": (int, int, HASH), "entries": ROOT,
-    "packs": ROOT, "entry_count": int, "bytes_source": int, "bytes_new": int, "bytes_stored": int,
-    "seen": [(RUN_ID, HASH)], "notes": [(str, int, HASH)], "warnings": [str], "source": dict, "tool": str,
+    "format": WHOLE, "id": RUN_ID, "component": COMPONENT, "kind": str, "time": TIME, "started": TIME, "commit_by": TIME,
+    "parent": either(None, RUN_ID), "status": either("good", "damaged"), "keys": (WHOLE, WHOLE, HASH), "entries": ROOT,
+    "packs": ROOT, "entry_count": WHOLE, "bytes_source": WHOLE, "bytes_new": WHOLE, "bytes_stored": WHOLE,
+    "seen": [(RUN_ID, HASH)], "notes": [(str, WHOLE, HASH)], "warnings": [str], "source": dict, "tool": str,
 }  # fmt: skip
-FOOTER = {"frames": [(HASH, CHUNK_SIZE, int, int, int)], "sources": [dict]}
-RETIRED = {"format": int, "time": TIME, "snapshots": [(COMPONENT, RUN_ID, HASH, str)]}
+FOOTER = {"frames": [(HASH, CHUNK_SIZE, WHOLE, WHOLE, WHOLE)], "sources": [dict]}
+RETIRED = {"format": WHOLE, "time": TIME, "snapshots": [(COMPONENT, RUN_ID, HASH, str)]}
 
 
 # --- keys, and whom to trust (sections 3.2, 4 and 5) ---
@@ -209,10 +200,8 @@ def open_aead(key: bytes, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes 
 
 def open_key(seed: bytes) -> tuple[MLKEM768PrivateKey, X25519PrivateKey]:
     """The two private halves of X-Wing."""
-    expanded = hashlib.shake_256(seed).digest(96)
-    return MLKEM768PrivateKey.from_seed_bytes(expanded[:64]), X25519PrivateKey.from_private_bytes(
-        expanded[64:]
-    )
+    d_z, x25519 = struct.unpack("64s32s", hashlib.shake_256(seed).digest(96))
+    return MLKEM768PrivateKey.from_seed_bytes(d_z), X25519PrivateKey.from_private_bytes(x25519)
 
 
 class KeyFile(NamedTuple):
@@ -228,11 +217,8 @@ class Repository:
     """A repository directory whose signatures were checked; ``ask`` gets (wrap, recipient, key file, purpose, binding)."""
 
     def __init__(self, root: str, trust: str | None, key_file: str | None, unwrapped: str | None) -> None:
-        self.root, self.secrets, self.epochs = (
-            Path(root),
-            dict[tuple[int, str], bytes](),
-            dict[int, KeyFile](),
-        )
+        self.root, self.digests = Path(root), dict[str, str]()
+        self.epochs, self.secrets = dict[int, KeyFile](), dict[tuple[int, str], bytes]()
         self.file_key, self.unwrapped = b"", None
         if key_file:
             match = re.fullmatch(r"drctl key file, version 1\n([0-9a-f]{64})\n?", Path(key_file).read_text())
@@ -242,7 +228,6 @@ class Repository:
             self.unwrapped = parse(Path(unwrapped).read_bytes(), unwrapped)
         if not trust:
             print("warning: no --trust: the repository itself says whom to trust", file=sys.stderr)
-        self.digests: dict[str, str] = {}
         self.id, self.signer, self.trust = b"", b"", trust
         self.signed("repository", "repository.json", 64 * KIB, REPOSITORY)
         for short in self.names("keys", KEYS_NAME):
@@ -270,16 +255,11 @@ class Repository:
         need(len(lines) == 3, f"{name} has less than two lines", "truncated")
         need(not lines[2], f"{name} has bytes behind its signature", "trailing")
         if purpose == "repository":
-            root = check_fields(
-                parse(lines[0], name), {**shape, "repository": re.compile("[0-9a-f]{32}")}, name
-            )
+            root = check_fields(parse(lines[0], name), {"repository": HEX_ID, **shape}, name)
             key = root["signing_key"]
             need(self.trust in {None, key}, f"{name} names {key}, which is not the trusted key", "trust")
-            self.id, self.signer = (
-                bytes.fromhex(root["repository"]),
-                unb64(key.removeprefix("ed25519:"), "the key"),
-            )
-            need(key.startswith("ed25519:") and len(self.signer) == 32, f"{name}: signing key")
+            need(key[:8] == "ed25519:" and sized(32)(key[8:]), f"{name}: signing key")
+            self.id, self.signer = bytes.fromhex(root["repository"]), unb64(key[8:], "the key")
         try:
             text = b"drctl/v1/signed" + lp(purpose.encode()) + lp(name.encode()) + lines[0]
             signature = unb64(lines[1].decode("latin-1"), f"the signature of {name}")
@@ -294,10 +274,8 @@ class Repository:
     def _read_keys(self, short: str) -> None:
         name, (epoch, generation) = f"keys/{short}", map(int, short.split("-"))
         payload = self.signed("keys", name, 16 * MIB, KEYS)
-        need(
-            (payload["epoch"], payload["generation"]) == (epoch, generation),
-            f"{name} bears another name inside",
-        )
+        inside = (payload["epoch"], payload["generation"])
+        need(inside == (epoch, generation), f"{name} bears another name inside")
         need(payload["suite"] == 1, f"{name} has an unknown suite: use a newer drctl", "version")
         for recipient in payload["recipients"]:
             right = {"catalog": str} if recipient["role"] == "write" else READ_WRAPS
@@ -332,11 +310,7 @@ class Repository:
                 plain = unb64(self.unwrapped.get(str(keys.epoch), {}).get(purpose, ""), "an unwrapped secret")
             if plain:
                 bound = hmac.compare_digest(plain[:32], hashlib.sha256(binding).digest())
-                need(
-                    bound,
-                    f"the {purpose} wrap of epoch {keys.epoch} is bound to something else",
-                    "authentication",
-                )
+                need(bound, f"the {purpose} wrap is bound to something else", "authentication")
                 return plain[32:]
         raise Fault(f"no-key: no key at hand unwraps the {purpose} secret of epoch {keys.epoch}")
 
@@ -349,9 +323,7 @@ class Repository:
                 public = b"".join(half.public_key().public_bytes_raw() for half in open_key(secret))
                 right = public == keys.public_key
             elif right:
-                right = all(
-                    other[32:] == secret[32:] for (_, p), other in self.secrets.items() if p == purpose
-                )
+                right = all(o[32:] == secret[32:] for (_, p), o in self.secrets.items() if p == purpose)
             need(right, f"the {purpose} secret of epoch {keys.epoch} is not the right one", "authentication")
             self.secrets[keys.epoch, purpose] = secret
         return self.secrets[keys.epoch, purpose]
@@ -372,9 +344,7 @@ def one_frame(data: bytes, limit: int, what: str) -> bytes:
     try:
         info, decompressor = zstd.get_frame_info(data[:18]), zstd.ZstdDecompressor()
         stated = -1 if info.decompressed_size is None or info.dictionary_id else info.decompressed_size
-        need(
-            0 <= stated <= limit, f"{what} states no size, or more than {limit} bytes, or wants a dictionary"
-        )
+        need(0 <= stated <= limit, f"{what} states no size or over {limit} bytes, or wants a dictionary")
         content = decompressor.decompress(data, max_length=stated + 1)
     except zstd.ZstdError:
         raise Fault(f"structure: {what} is not a zstd frame") from None
@@ -392,7 +362,7 @@ class Sealed:
     """A sealed object whose commitment is right; a footer begins at ``start`` in its pack."""
 
     def __init__(self, repo: Repository, kind: str, name: str, file: BinaryIO, start: int, end: int) -> None:
-        self.name, self.file, self.end = name, file, end
+        self.name, self.file, self.start, self.end = name, file, start, end
         need(end - start >= SEALED_HEADER, f"{name} ends inside its header", "truncated")
         file.seek(start)
         head = file.read(SEALED_HEADER)
@@ -410,27 +380,34 @@ class Sealed:
         nonce = bytes(4) + struct.pack(">Q", number)
         return open_aead(self.key, nonce, b"drctl/v1/frame" + struct.pack(">QB", number, last), ciphertext)
 
-    def payload(self, limit: int) -> Any:
-        """The JSON in the zstd frame in all data frames."""
-        data, number = b"", 0
+    def frames(self) -> Iterator[bytes]:
+        """The data frames in order; nothing may be missing or follow."""
+        self.file.seek(self.start + SEALED_HEADER)
+        number = 0
         while True:
             head = self.file.read(min(4, self.end - self.file.tell()))
             need(len(head) == 4, f"{self.name} ends before its end frame", "truncated")
             length = int.from_bytes(head)
             need(17 <= length <= MAX_FRAME, f"{self.name}: frame {number} states {length} bytes")
-            need(
-                self.file.tell() + length <= self.end, f"{self.name} ends inside frame {number}", "truncated"
-            )
+            room = self.end - self.file.tell()
+            need(length <= room, f"{self.name} ends inside frame {number}", "truncated")
             ciphertext = self.file.read(length)
             plain = self.frame(number, ciphertext)
             if plain is None:
                 break
-            data, number = data + plain, number + 1
-            need(len(data) <= 2 * limit, f"{self.name} is larger than {limit} bytes")
+            yield plain
+            number += 1
         plain = self.frame(number, ciphertext, last=True)
         need(plain is not None, f"{self.name}: frame {number} does not open", "authentication")
         need(plain == struct.pack(">Q", number), f"{self.name}: its end does not count {number} frames")
         need(self.file.tell() == self.end, f"{self.name} has bytes behind its end", "trailing")
+
+    def payload(self, limit: int) -> Any:
+        """The JSON in the zstd frame in all data frames."""
+        data = b""
+        for plain in self.frames():
+            data += plain
+            need(len(data) <= 2 * limit, f"{self.name} is larger than {limit} bytes")
         return parse(one_frame(data, limit, self.name), self.name)
 
 
@@ -444,10 +421,7 @@ class Pack:
             head, self.size = file.read(PACK_HEADER), size_of(file)
         need(len(head) == PACK_HEADER, f"{self.name} ends inside its header", "truncated")
         need(head[:6] == b"drctlP" and self.size <= 64 * MIB, f"{self.name} is not a pack, or over 64 MiB")
-        (version, self.epoch), (suite, length) = (
-            struct.unpack(">HI", head[6:12]),
-            struct.unpack(">HH", head[76:80]),
-        )
+        version, self.epoch, suite, length = struct.unpack(">6xHI64xHH", head[:80])
         need(version == suite == 1, f"{self.name}: unknown version or suite: use a newer drctl", "version")
         need(length == PACK_HEADER - 80, f"{self.name}: size of the sealed key")
         self.keys = repo.keys_of(self.epoch, self.name)
@@ -482,16 +456,15 @@ class Pack:
             file.seek(-12, os.SEEK_END)
             length, mark = struct.unpack(">I8s", file.read())
             room = self.size - 12 - PACK_HEADER
-            need(mark == b"drctlEND" and SEALED_HEADER + 24 <= length <= room, f"{self.name}: trailer")
+            need(mark == b"drctlEND", f"{self.name} does not end as a pack does", "truncated")
+            need(SEALED_HEADER + 24 <= length <= room, f"{self.name}: size of its footer")
             sealed = Sealed(self.repo, "F", self.name, file, self.size - 12 - length, self.size - 12)
             need(sealed.epoch == self.epoch, f"{self.name}: its footer is of another epoch")
             footer = check_fields(sealed.payload(16 * MIB), FOOTER, self.name)
         frames, offset = footer["frames"], PACK_HEADER
         filled = sum(row[2] for row in frames) == room - length and len(frames) <= 1 << 16
-        need(
-            filled and all(row[3] < len(footer["sources"]) for row in frames),
-            f"{self.name}: its footer does not fit",
-        )
+        sourced = all(row[3] < len(footer["sources"]) for row in frames)
+        need(filled and sourced, f"{self.name}: its footer does not fit")
         for number, (chunk_id, chunk_size, frame_size, _, _) in enumerate(frames):
             self.chunk(chunk_id, chunk_size, number, offset, frame_size)
             offset += frame_size
@@ -500,11 +473,14 @@ class Pack:
 # --- snapshots and their catalogs (sections 8 and 10) ---
 
 
+Records = Iterator[tuple[str, list[Any]]]
+
+
 class Snapshot:
     """A snapshot whose header opens and is believed."""
 
     def __init__(self, repo: Repository, name: str) -> None:
-        self.repo, self.name = repo, name
+        self.repo, self.name, self.catalogs = repo, name, set[str]()
         _, self.component, self.id = name.split("/")
         with repo.open(name) as file:
             self.digest, size = b64(blake3(file.read(64 * KIB + 1)).digest()), size_of(file)
@@ -527,6 +503,7 @@ class Snapshot:
     def _open_page(self, reference: list[Any], what: str) -> list[bytes]:
         short = unb64(reference[0], what).hex()
         name = f"catalogs/{short[:2]}/{short}"
+        self.catalogs.add(name)
         with self.repo.open(name) as file:
             size = size_of(file)
             need(size <= 64 * MIB, f"{name} is larger than 64 MiB")
@@ -535,29 +512,21 @@ class Snapshot:
             file.seek(reference[2])
             plain = sealed.frame(reference[1], file.read(reference[3]))
         need(plain is not None, f"{what} does not open", "authentication")
-        content = self.repo.check_id(
-            sealed.keys, "page-id", one_frame(plain or b"", MIB, what), reference[4], what
-        )
-        need(
-            content.endswith(b"\n") and content.count(b"\n") >= 2,
-            f"{what} has no record, or no LF at its end",
-        )
-        return content[:-1].split(b"\n")
+        content = one_frame(plain or b"", MIB, what)
+        lines = self.repo.check_id(sealed.keys, "page-id", content, reference[4], what).split(b"\n")
+        need(len(lines) > 2 and not lines.pop(), f"{what} has no record, or no LF at its end")
+        return lines
 
-    def tree(self, tree: str) -> Iterator[tuple[str, list[Any]]]:
+    def tree(self, tree: str) -> Records:
         """(path of its entry, record) of each record of a tree, in order."""
         if self.header[tree]:
             yield from self._page(tree, self.header[tree][0], self.header[tree][1], None, [(b"", -2)])
 
-    def _page(
-        self, tree: str, level: int, reference: list[Any], first: Any, last: Any
-    ) -> Iterator[tuple[str, list[Any]]]:
-        """Walk a page; ``first`` is (path, offset, number of records), ``last`` holds the key of the leaf record before."""
+    def _page(self, tree: str, level: int, reference: Any, first: Any, last: Any) -> Records:
+        """Walk a page; ``first``: (path, offset, number of records), ``last``: key of the leaf record before."""
         what = f"{self.name}: page {reference[1]} of {reference[0]}"
-        head, *records = (
-            parse(line, what, lowest=-1 if level else 0) for line in self._open_page(reference, what)
-        )
-        need(fits(head, (lambda v: v == "page", int, str, str)), f"{what} begins wrongly")
+        head, *records = (parse(line, what) for line in self._open_page(reference, what))
+        need(fits(head, (lambda v: v == "page", range(9), str, str)), f"{what} begins wrongly")
         need(head[2] in {"entries", "packs"}, f"{what} is of the unknown tree '{head[2]}'", "version")
         need(head[1:3] == [level, tree], f"{what} is of another level or tree")
         path, found, before = head[3], 0, (b"", -2)
@@ -578,7 +547,7 @@ class Snapshot:
                 yield path, record
         need(not first or first[2] == found, f"{what} has {found} records below it, not {first and first[2]}")
 
-    def records(self) -> Iterator[tuple[str, list[Any]]]:
+    def records(self) -> Records:
         """(path, record) of the entries; the extents of each cover it from 0 to its size."""
         current, covered = None, 0
         for path, record in self.tree("entries"):
@@ -595,11 +564,13 @@ class Snapshot:
 
     def check_catalog(self) -> dict[str, int]:
         """Read the whole catalog; return the packs that it refers to, with their sizes."""
-        named = {record[6] for _, record in self.records() if record[0] == "x"}
+        named, count = set[str](), 0
+        for _, record in self.records():
+            named |= {record[6]} if record[0] == "x" else set()
+            count += record[0] == "e"
+        need(count == self.header["entry_count"], f"{self.name} has {count} entries, not as many as it says")
         packs = {record[1]: record[2] for _, record in self.tree("packs")}
-        need(
-            named == packs.keys(), f"{self.name}: its packs tree does not list just the packs of its extents"
-        )
+        need(named == packs.keys(), f"{self.name}: its packs tree does not list just the packs it uses")
         return packs
 
     def contents(self, prefix: str) -> Iterator[tuple[str, bytes | int | None]]:
@@ -622,9 +593,7 @@ class Snapshot:
 
 def record_key(record: Any, level: int, tree: str, path: str, what: str) -> tuple[str, int]:
     """The key of a record, which must have its shape; ``path`` is that of the record before it."""
-    need(
-        isinstance(record, list) and record and isinstance(record[0], str), f"{what}: a record without a type"
-    )
+    need(isinstance(record, list) and record and isinstance(record[0], str), f"{what}: a record's type")
     letter, rest = record[0], record[1:]
     need(letter in RECORDS, f"{what}: unknown record '{letter}': use a newer drctl", "version")
     place = "i" if level else "k" if tree == "packs" else "exzf"
@@ -634,7 +603,7 @@ def record_key(record: Any, level: int, tree: str, path: str, what: str) -> tupl
     if letter == "k":
         return unb64(rest[0], what).hex(), -1
     if letter == "f":
-        need(len(json.dumps(rest[1], ensure_ascii=False)) <= 64 * KIB, f"{what}: metadata over 64 KiB")
+        need(len(compact(rest[1])) <= 64 * KIB, f"{what}: metadata over 64 KiB")
         return path, MAX_WHOLE
     need(letter == "z" or rest[3] + rest[1] <= rest[4], f"{what}: an extent of '{path}' is beyond its chunk")
     return path, rest[0]
@@ -680,10 +649,8 @@ def command_list(repo: Repository, _: argparse.Namespace) -> int:
     """List the snapshots; what does not open or is missing is said, too."""
     gone, bad, named, seen = retired(repo), list[str](), dict[str, str](), dict[str, str]()
     for keys in repo.epochs.values():
-        named |= {
-            f"snapshots/{c}/{i}": digest
-            for c, i, digest in (keys.payload["earlier"] or {"snapshots": []})["snapshots"]
-        }
+        rows = (keys.payload["earlier"] or {"snapshots": []})["snapshots"]
+        named |= {f"snapshots/{component}/{short}": digest for component, short, digest in rows}
     for name in snapshot_names(repo):
         try:
             snapshot = Snapshot(repo, name)
@@ -697,14 +664,8 @@ def command_list(repo: Repository, _: argparse.Namespace) -> int:
             named.setdefault(f"{folder}/{header['parent']}", "")
         if gone.get(name) != snapshot.digest:
             seen[name] = snapshot.digest
-            print(
-                snapshot.component,
-                snapshot.id,
-                header["status"],
-                header["kind"],
-                header["bytes_source"],
-                "bytes",
-            )
+            facts = f"{header['status']} {header['kind']} {header['bytes_source']} bytes"
+            print(snapshot.component, snapshot.id, facts)
     for name, digest in sorted(named.items()):
         if name not in seen and name not in gone:
             bad.append(f"missing: {name} is named by another object and does not exist")
@@ -729,7 +690,11 @@ def command_show(repo: Repository, arguments: argparse.Namespace) -> int:
 def command_check(repo: Repository, arguments: argparse.Namespace) -> int:
     """Read everything that a snapshot refers to, write nothing."""
     snapshot = find(repo, arguments.snapshot)
-    for pack_id, size in snapshot.check_catalog().items():
+    packs = snapshot.check_catalog()
+    for name in sorted(snapshot.catalogs):
+        with repo.open(name) as file:
+            sum(map(len, Sealed(repo, "C", name, file, 0, size_of(file)).frames()))
+    for pack_id, size in packs.items():
         Pack(repo, pack_id).check(size)
     print(sum(part is None for _, part in snapshot.contents("")), "entries are well")
     return 0
@@ -738,11 +703,8 @@ def command_check(repo: Repository, arguments: argparse.Namespace) -> int:
 def command_extract(repo: Repository, arguments: argparse.Namespace) -> int:
     """Write entries as files into a new directory."""
     target, snapshot = Path(arguments.to), find(repo, arguments.snapshot)
-    need(
-        not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())),
-        f"{target} is there",
-        "refused",
-    )
+    empty = target.is_dir() and not any(target.iterdir())
+    need(empty or not os.path.lexists(target), f"{target} is there already", "refused")
     snapshot.check_catalog()
     for path, record in snapshot.records():
         if record[0] == "e" and path.startswith(arguments.path):
@@ -801,7 +763,7 @@ def write_out(snapshot: Snapshot, prefix: str, place: Callable[[str], Path]) -> 
 def command_unwrap(repo: Repository, arguments: argparse.Namespace) -> int:
     """Print a shell script that asks Vault for the secrets and prints the file for --unwrapped."""
     print(
-        'set -eu\nask() { ${VAULT:-vault} write -field=plaintext "$@"; }  # with VAULT=bao for OpenBao\nprintf "{"'
+        'set -eu\nask() { ${VAULT:-vault} write -field=plaintext "$@"; }  # VAULT=bao for OpenBao\nprintf "{"'
     )
     for index, (epoch, keys) in enumerate(repo.epochs.items()):
         vaults = [r for r in keys.payload["recipients"] if r["kind"] == "vault" and "open" in r["wraps"]]
@@ -809,12 +771,9 @@ def command_unwrap(repo: Repository, arguments: argparse.Namespace) -> int:
         need(wraps, f"epoch {epoch} has no such vault recipient with the read role", "no-key")
         for purpose in ("catalog", "open"):
             context = f"context={b64(hashlib.sha256(repo.binding(keys, purpose)).digest())}"
-            words = [
-                f"{arguments.mount}/decrypt/{arguments.transit_key}",
-                f"ciphertext={wraps[0][purpose]}",
-                context,
-            ]
-            print(f"{purpose}=$(ask {shlex.join(words)})")
+            path = f"{arguments.mount}/decrypt/{arguments.transit_key}"
+            words = shlex.join([path, f"ciphertext={wraps[0][purpose]}", context])
+            print(f"{purpose}=$(ask {words})")
         comma = "," if index else ""
         print(f"""printf '{comma}"{epoch}":{{"catalog":"%s","open":"%s"}}' "$catalog" "$open" """)
     print('echo "}"')
@@ -823,9 +782,8 @@ def command_unwrap(repo: Repository, arguments: argparse.Namespace) -> int:
 
 def main(argv: list[str]) -> int:
     """Parse the command line and run one command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(required=True)
     for run in (command_list, command_show, command_check, command_extract, command_archive, command_unwrap):
         name = run.__name__.removeprefix("command_").replace("unwrap", "unwrap-commands")
