@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dr_toolkit import log, process
@@ -94,12 +95,14 @@ class Runner:
             TargetError: it failed; the message is what it said.
             Stopped: `stop` was called meanwhile.
         """
-        with self._started(options, stdin=True) as pipe:
-            try:
-                self._write(pipe, pieces)
-                self._finish(pipe, what)
-            finally:
-                self._forget(pipe)
+        pipe = self._started(options, stdin=True)
+        try:
+            self._write(pipe, pieces)
+            self._finish(pipe, what)
+        finally:
+            with self._lock:
+                self._running.discard(pipe)
+            _stop(pipe)
 
     def run(self, what: str, options: Sequence[str]) -> None:
         """Run one ``pg_restore`` that reads nothing from us. Raises as `feed` does."""
@@ -111,7 +114,7 @@ class Runner:
             self._stopping = True
             running = list(self._running)
         for pipe in running:
-            pipe.stop()
+            _stop(pipe)
 
     def _started(self, options: Sequence[str], *, stdin: bool) -> process.Pipe:
         with self._lock:
@@ -125,10 +128,6 @@ class Runner:
             )
             self._running.add(pipe)
             return pipe
-
-    def _forget(self, pipe: process.Pipe) -> None:
-        with self._lock:
-            self._running.discard(pipe)
 
     def _write(self, pipe: process.Pipe, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
@@ -155,6 +154,12 @@ class Runner:
                 ) from error
         if self._stopping:
             raise Stopped
+
+
+def _stop(pipe: process.Pipe) -> None:
+    """End a program that another thread may be ending, or writing to, at this moment."""
+    with suppress(ValueError):  # that thread closed a stream while this one did
+        pipe.stop()
 
 
 def only_unknown_setting(stderr: str) -> bool:
