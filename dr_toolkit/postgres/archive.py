@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from dr_toolkit.errors import SourceError
 from dr_toolkit.postgres.archive_data import BLOCK_HEADER, BlockHeader, DataBlock, columns_of, read_blocks
-from dr_toolkit.postgres.archive_frames import HEADER
+from dr_toolkit.postgres.archive_frames import HEADER, length_of, one_line_text
 from dr_toolkit.postgres.archive_stream import CAPACITY, ByteReader, Readable
 from dr_toolkit.postgres.archive_toc import Toc, TocEntry, read_toc
 from dr_toolkit.postgres.digests import (
@@ -122,7 +122,7 @@ def row_multiset(block: Iterable[bytes]) -> str:
 
 def _unframed(block: Iterable[bytes]) -> Iterator[bytes]:
     """The content of a table's data block without its framing."""
-    pending = bytearray()
+    pending = b""
     header_seen = False
     left = 0
     for piece in block:
@@ -130,25 +130,37 @@ def _unframed(block: Iterable[bytes]) -> Iterator[bytes]:
         if not header_seen:
             if len(pending) < BLOCK_HEADER:
                 continue
-            BlockHeader.parse(bytes(pending[:BLOCK_HEADER]))
-            del pending[:BLOCK_HEADER]
+            BlockHeader.parse(pending[:BLOCK_HEADER])
+            pending = pending[BLOCK_HEADER:]
             header_seen = True
-        parts = []
-        at = 0
-        while at < len(pending):
-            if left:
-                parts.append(bytes(pending[at : at + left]))
-                at += len(parts[-1])
-                left -= len(parts[-1])
-            elif len(pending) - at < HEADER:
-                break
-            else:
-                left = int.from_bytes(pending[at + 1 : at + HEADER], "little")
-                at += HEADER
-        del pending[:at]
-        yield b"".join(parts)
+        used, left, text = _content(memoryview(pending), left)
+        pending = pending[used:]
+        yield text
     if left or pending or not header_seen:
         raise SourceError("a table's data ended in the middle")
+
+
+def _content(window: memoryview, left: int) -> tuple[int, int, bytes]:
+    """Content of a window's pieces: bytes understood, bytes that the last piece still lacks, and the content."""
+    parts: list[bytes] = []
+    at = 0
+    fast = True
+    while at < len(window):
+        if left:
+            parts.append(bytes(window[at : at + left]))
+            at += len(parts[-1])
+            left -= len(parts[-1])
+            continue
+        if fast:
+            used, text = one_line_text(window[at:])
+            parts.append(text)
+            at += used
+            fast = used > 0  # in another framing a second look would cost as much again for every piece
+        if len(window) - at < HEADER:
+            break
+        left = length_of(window[at : at + HEADER])
+        at += HEADER
+    return at, left, b"".join(parts)
 
 
 def restore_stream(toc: bytes, blocks: Iterable[Iterable[bytes]]) -> Iterator[bytes]:

@@ -58,20 +58,41 @@ def length_of(window: memoryview) -> int:
 def one_line_pieces(window: memoryview) -> tuple[int, int]:
     """Find the longest run of whole pieces at the window's beginning of which each holds exactly one line.
 
+    Returns:
+        The run's length in bytes and its number of pieces.
+    """
+    starts = _one_line_starts(window)
+    return int(starts[-1]), starts.size - 1
+
+
+def one_line_text(window: memoryview) -> tuple[int, bytes]:
+    """The lines of `one_line_pieces` without their headers.
+
+    Returns:
+        The run's length in bytes, headers included, and its text.
+    """
+    starts = _one_line_starts(window)
+    run = np.frombuffer(window[: int(starts[-1])], np.uint8)
+    content = np.ones(run.size, np.bool_)
+    for place in range(HEADER):
+        content[starts[:-1] + place] = False
+    return run.size, run[content].tobytes()
+
+
+def _one_line_starts(window: memoryview) -> npt.NDArray[np.int64]:
+    """Where the pieces of such a run begin, and where it ends.
+
     In COPY's text format a row has one line feed, its last byte. So a piece can begin only after a line feed, and a line
     feed within a header (a length that has the byte 10 in it) shows as a beginning within five bytes of the true one before
     it; a true next one is never that near, because such a length is 10 at least. What remains is checked without exception:
     each header's length must lead exactly to the next beginning.
-
-    Returns:
-        The run's length in bytes and its number of pieces.
     """
     data = np.frombuffer(window, np.uint8)
     starts = _after_line_feeds(data)
     near = np.flatnonzero(starts[1:] - starts[:-1] <= HEADER) + 1
     starts, false = _without(starts, near) if near.size else (starts, near)
     if starts.size == 1:
-        return 0, 0
+        return starts
     heads = starts[:-1]
     # The same bytes as overlapping 32-bit integers, so that one gather fetches all lengths.
     words: npt.NDArray[np.uint32] = np.ndarray((data.size - 3,), "<u4", window, strides=(1,))
@@ -83,7 +104,7 @@ def one_line_pieces(window: memoryview) -> tuple[int, int]:
         at = heads[short] + HEADER
         leads[short] = (data[at] != _END_LINE[0]) | (data[at + 1] != _END_LINE[1])
     count = int(leads.size if leads.all() else leads.argmin())
-    return int(starts[count]), count
+    return starts[: count + 1]
 
 
 def _after_line_feeds(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
