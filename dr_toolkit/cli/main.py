@@ -24,6 +24,7 @@ COMMANDS = {
     "show": "What is in a snapshot or a point.",
     "verify": "Prove that snapshots can be restored.",
     "restore": "Bring a component back, beside what is live.",
+    "keys": "List the repository's recipients, or make a key file.",
     "config": "Check, describe or print a configuration.",
     "completion": "Print the completion script for a shell.",
 }

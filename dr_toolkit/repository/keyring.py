@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -14,10 +14,10 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from dr_toolkit import clock, errors
-from dr_toolkit.repository import crypto, layout
+from dr_toolkit.repository import crypto, layout, strict
 from dr_toolkit.repository.crypto import OpenKey, lp
+from dr_toolkit.repository.key_fields import KeyFields, Role, RootFields, read_fields
 
-Role = Literal["write", "read", "both"]
 Purpose = Literal["catalog", "open", "signing"]
 
 _WRAPS: Mapping[str, frozenset[str]] = {
@@ -90,13 +90,12 @@ class KeyFile:
     digest: bytes
 
 
-def parse_document(line: bytes, identity: bytes | None, name: str) -> dict[str, Any]:
-    """Parse a signed payload and check ``format``, ``repository`` and ``critical``."""
-    payload = parse_json(line, name)
-    if payload.get("format") != 1 or payload.get("critical"):
-        raise errors.UnknownFormat(
-            f'"{name}" needs a newer drctl', fault="version", on=name, hint="install a newer drctl"
-        )
+def parse_document(
+    line: bytes, identity: bytes | None, name: str, known: Collection[str] = ()
+) -> dict[str, Any]:
+    """Parse a signed payload and check ``format``, ``repository`` and ``critical`` (fields in ``known`` may be)."""
+    payload = strict.parse_object(line, name)
+    strict.check_version(payload, known, name)
     if identity is not None and payload.get("repository") != identity.hex():
         raise errors.Damaged(f'"{name}" is of another repository', fault="structure", on=name)
     return payload
@@ -104,13 +103,7 @@ def parse_document(line: bytes, identity: bytes | None, name: str) -> dict[str, 
 
 def parse_json(line: bytes, name: str) -> dict[str, Any]:
     """A JSON object, else Damaged."""
-    try:
-        value = msgspec.json.decode(line)
-    except msgspec.MsgspecError as error:
-        raise errors.Damaged(f'"{name}" is not JSON', fault="structure", on=name) from error
-    if not isinstance(value, dict):
-        raise errors.Damaged(f'"{name}" is not a JSON object', fault="structure", on=name)
-    return value
+    return strict.parse_object(line, name)
 
 
 def parse_trust(text: str) -> bytes:
@@ -135,9 +128,9 @@ def parse_trust(text: str) -> bytes:
 def open_identity(document: bytes, trust: str | None) -> Identity:
     """Verify ``repository.json`` (docs/format.md, section 4)."""
     name = layout.REPOSITORY
-    payload = parse_document(document.partition(b"\n")[0], None, name)
-    key = str(payload.get("signing_key", ""))
-    claimed = crypto.decode_base64(key.removeprefix("ed25519:"), 32, name)
+    payload = parse_document(document.partition(b"\n")[0], None, name, RootFields.__struct_fields__)
+    fields = read_fields(payload, RootFields, name)
+    claimed = crypto.decode_base64(fields.signing_key.removeprefix("ed25519:"), 32, name)
     if trust is not None and claimed != parse_trust(trust):
         raise errors.UntrustedKeys(
             "the repository's signing key is not the one that the configuration trusts",
@@ -147,47 +140,34 @@ def open_identity(document: bytes, trust: str | None) -> Identity:
             unaffected="nothing was written",
         )
     crypto.open_document(document, claimed, "repository", name)
-    grace = payload.get("grace_seconds")
-    repository_id = str(payload.get("repository", ""))
-    if not isinstance(grace, int) or grace < 2 or len(repository_id) != 32:  # noqa: PLR2004
-        raise errors.Damaged(f'"{name}" is not as the format says', fault="structure", on=name)
     return Identity(
-        bytes.fromhex(repository_id), claimed, grace, str(payload.get("created")), trust is not None
+        bytes.fromhex(fields.repository), claimed, fields.grace_seconds, fields.created, trust is not None
     )
 
 
 def open_key_file(document: bytes, name: str, identity: Identity) -> KeyFile:
     """Verify one key file (docs/format.md, section 5.2)."""
     line = crypto.open_document(document, identity.signing_public, "keys", name)
-    payload = parse_document(line, identity.repository_id, name)
-    if (payload.get("epoch"), payload.get("generation")) != layout.parse_key_file_name(name):
-        raise errors.Damaged(
-            f'"{name}" is stored under the name of another key file', fault="structure", on=name
-        )
-    if payload.get("suite") != crypto.SUITE:
+    payload = parse_document(line, identity.repository_id, name, KeyFields.__struct_fields__)
+    if type(payload.get("suite")) is int and payload["suite"] != crypto.SUITE:
         raise errors.UnknownFormat(
             f'"{name}" uses an unknown suite', fault="version", on=name, hint="install a newer drctl"
         )
-    recipients = payload.get("recipients") or []
-    for recipient in recipients:
-        if _WRAPS.get(recipient.get("role")) != frozenset(recipient.get("wraps", {})):
+    fields = read_fields(payload, KeyFields, name)
+    if (fields.epoch, fields.generation) != layout.parse_key_file_name(name):
+        raise errors.Damaged(
+            f'"{name}" is stored under the name of another key file', fault="structure", on=name
+        )
+    for recipient in fields.recipients:
+        if _WRAPS[recipient.role] != recipient.wraps.keys():
             raise errors.Damaged(
                 f'"{name}" has a recipient whose wraps do not fit its role', fault="structure", on=name
             )
+    earlier = None if fields.earlier is None else frozenset(fields.earlier.snapshots)
+    recipients = tuple(payload["recipients"])
     return KeyFile(
-        payload["epoch"],
-        payload["generation"],
-        crypto.decode_base64(payload.get("public_key"), crypto.PUBLIC_KEY_SIZE, name),
-        tuple(recipients),
-        _earlier(payload.get("earlier"), name),
-        crypto.digest(document),
+        fields.epoch, fields.generation, fields.public_key, recipients, earlier, crypto.digest(document)
     )
-
-
-def _earlier(value: Any, name: str) -> frozenset[tuple[str, str, bytes]] | None:
-    if value is None:
-        return None
-    return frozenset((c, i, crypto.decode_base64(d, 32, name)) for c, i, d in value["snapshots"])
 
 
 def binding(
@@ -249,8 +229,20 @@ class Keyring:
     def _secret(self, epoch: int, purpose: Purpose) -> bytes:
         found = self._secrets.get((epoch, purpose))
         if found is None:
-            found = self._secrets[(epoch, purpose)] = self._unwrap(epoch, purpose)
+            found = self._unwrap(epoch, purpose)
+            if purpose == "catalog":
+                self._check_id_key(epoch, found)
+            self._secrets[(epoch, purpose)] = found
         return found
+
+    def _check_id_key(self, epoch: int, secret: bytes) -> None:
+        """The id key is one and the same in all epochs: another one would make every chunk look new, or wrong."""
+        if any(p == "catalog" and other[32:] != secret[32:] for (_, p), other in self._secrets.items()):
+            raise errors.Damaged(
+                f"the catalog secret of epoch {epoch} has another id key than the other epochs",
+                fault="authentication",
+                on=layout.KEYS,
+            )
 
     def _unwrap(self, epoch: int, purpose: Purpose) -> bytes:
         key_file = self.files.get(epoch)
@@ -261,17 +253,17 @@ class Keyring:
         bound = binding(
             self.identity.repository_id, epoch, purpose, key_file.public_key, self.identity.signing_public
         )
-        failure: errors.DrctlError | None = None
+        failures: list[errors.DrctlError] = []
         for recipient, wrapped in self._candidates(key_file, purpose):
             try:
                 secret = recipient.unwrap(wrapped, bound)
             except (errors.KeyRefused, errors.KeyUnreachable, errors.ConfigError) as error:
-                failure = error
+                failures.append(error)
                 continue
             self._check(secret, purpose, key_file)
             return secret
-        if failure is not None:
-            raise failure
+        if failures:
+            raise min(failures, key=_weight)
         raise errors.KeyRefused(
             f"no configured recipient may unwrap the {purpose} key of epoch {epoch}",
             on=layout.KEYS,
@@ -301,6 +293,11 @@ class Keyring:
                 fault="authentication",
                 on=layout.KEYS,
             )
+
+
+def _weight(failure: errors.DrctlError) -> int:
+    """Of several recipients that failed, whose failure to tell: one that may pass, then a refusal, then a missing file."""
+    return 0 if failure.retry else 1 if isinstance(failure, errors.KeyRefused) else 2
 
 
 def _payload(repository_id: bytes, fields: Mapping[str, Any]) -> bytes:
