@@ -5,16 +5,18 @@ The second dump is read for its digests alone and kept nowhere.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from itertools import chain
+from typing import TYPE_CHECKING, cast
 
 from dr_toolkit import clock, log, process
 from dr_toolkit.errors import ProgramError, SourceError, TargetError
 from dr_toolkit.log import NoProgress, Progress
 from dr_toolkit.postgres import compare, restore_plan
-from dr_toolkit.postgres.archive import contents, open_archive, row_multiset
+from dr_toolkit.postgres.archive import DataBlock, contents, open_archive, row_multiset
 from dr_toolkit.postgres.archive_stream import Readable
 from dr_toolkit.postgres.archive_toc import Toc
 from dr_toolkit.postgres.compare import Difference, DumpFacts, TableName
@@ -25,7 +27,10 @@ from dr_toolkit.postgres.restore_plan import DATA_PREFIX
 from dr_toolkit.postgres.restore_program import failure
 from dr_toolkit.postgres.scratch import ScratchServer
 from dr_toolkit.postgres.tools import Tools
-from dr_toolkit.repository.entries import EntrySource
+from dr_toolkit.repository.entries import EntryInfo, EntrySource
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _log = log.get("postgres.verify")
 
@@ -104,7 +109,7 @@ def compare_restored(
     expected = expected_facts(source, toc)
     actual = actual_facts(settings, tools, progress=progress)
     candidates = compare.out_of_order(expected, actual)
-    multisets = {name: _multisets(source, settings, tools, name) for name in candidates}
+    multisets = {name: _multisets(source, toc, settings, tools, name) for name in candidates}
     return compare.compare(expected, actual, multisets=multisets, owners=not no_owner, partial=partial)
 
 
@@ -154,15 +159,53 @@ def _globals(source: EntrySource) -> bytes:
 
 
 def _multisets(
-    source: EntrySource, settings: ConnectionSettings, tools: Tools, name: TableName
+    source: EntrySource, toc: Toc, settings: ConnectionSettings, tools: Tools, name: TableName
 ) -> tuple[str, str]:
     """Order-independent digests of one table: the snapshot's and the restored database's."""
-    path = next(
-        info.path
+    info = next(
+        info
         for info in source.entries(DATA_PREFIX)
         if (info.meta.get("schema") or "", info.meta.get("table")) == name
     )
-    return row_multiset(source.read(path)), _dumped_multiset(settings, tools, name)
+    return _stored_multiset(source, toc, info), _dumped_multiset(settings, tools, name)
+
+
+def _stored_multiset(source: EntrySource, toc: Toc, info: EntryInfo) -> str:
+    """Of the stored rows, if these are the rows that were digested at the backup; else something that equals nothing.
+
+    Both databases would agree on rows that were exchanged in the snapshot: only its digest knows better.
+    """
+    stream = _Stream(chain([toc.raw], source.read(info.path)))
+    block = next(open_archive(stream).blocks())
+    pieces = _pieces(block)
+    found = row_multiset(pieces)
+    for _piece in pieces:  # what follows the last row
+        pass
+    return found if block.summary.digest == info.meta.get("digest") else "not what was digested"
+
+
+class _Stream(io.RawIOBase):
+    """Pieces as a stream."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._left = piece
+        count = min(len(view), len(self._left))
+        view[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
 
 
 def _dumped_multiset(settings: ConnectionSettings, tools: Tools, name: TableName) -> str:
@@ -171,13 +214,13 @@ def _dumped_multiset(settings: ConnectionSettings, tools: Tools, name: TableName
     with _dump(settings, tools, "--data-only", f"--table={pattern}") as stream:
         for block in open_archive(stream).blocks():
             if (block.entry.namespace or "", block.entry.tag) == name:
-                return row_multiset(_pieces(block.header.raw, block.pieces()))
+                return row_multiset(_pieces(block))
     raise TargetError(f'table "{".".join(name)}" disappeared while it was compared')
 
 
-def _pieces(header: bytes, rest: Iterator[memoryview]) -> Iterator[bytes]:
-    yield header
-    for piece in rest:
+def _pieces(block: DataBlock) -> Iterator[bytes]:
+    yield block.header.raw
+    for piece in block.pieces():
         yield bytes(piece)
 
 
