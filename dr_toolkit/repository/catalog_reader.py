@@ -107,7 +107,7 @@ class TreeReader:
         if self._root is None or level > self._root.level:
             return
         if level == self._root.level:
-            page = self._page(self._root.page, level, None)
+            page = self._page(self._root.page, level)
             path, offset = next(iter(records.keys(page.records, page.context)))
             ref = self._root.page
             yield Index(
@@ -122,9 +122,7 @@ class TreeReader:
         for page in self._leaf_pages(start, None):
             for record, key in zip(page.records, records.keys(page.records, page.context), strict=True):
                 if last is not None and key <= last:
-                    raise errors.Damaged(
-                        "a catalog's pages are out of order", fault="structure", on="the snapshot's catalog"
-                    )
+                    raise _out_of_order()
                 last = key
                 if (start is None or key >= start) and not isinstance(record, Index):
                     yield key[0].decode(), record
@@ -132,17 +130,27 @@ class TreeReader:
     def entries(self, prefix: str = "") -> Iterator[EntryInfo]:
         """Entries whose path starts with ``prefix``; pages that hold only extents are skipped unread."""
         wanted = prefix.encode()
+        start = (wanted, records.BEGIN) if prefix else None
         opened: Begin | None = None
-        for page in self._leaf_pages((wanted, records.BEGIN) if prefix else None, _only_extents):
-            for record in page.records:
+        inside: bool | None = None if prefix else False
+        last: Key | None = None
+        for page in self._leaf_pages(start, _only_extents):
+            inside = bool(page.context) if inside is None else inside
+            for record, key in zip(page.records, records.keys(page.records, page.context), strict=True):
+                if inside == isinstance(record, Begin) or (last is not None and key <= last):
+                    raise _out_of_order()
+                last, inside = key, not isinstance(record, Finish)
                 if isinstance(record, Begin):
-                    path = record.path.encode()
-                    if path > wanted and not path.startswith(wanted):
+                    if key[0] > wanted and not key[0].startswith(wanted):
                         return
-                    opened = record if path.startswith(wanted) else None
+                    opened = record if key[0].startswith(wanted) else None
                 elif isinstance(record, Finish) and opened is not None:
                     yield EntryInfo(opened.path, opened.kind, record.size, record.meta)
                     opened = None
+        if inside:
+            raise errors.Damaged(
+                "the last entry of a catalog does not end", fault="structure", on="the snapshot's catalog"
+            )
 
     def extents(self, path: str) -> Iterator[Extent | Zeros] | None:
         """The extents of one entry, or None when there is no such entry. Coverage is checked while iterating."""
@@ -173,10 +181,10 @@ class TreeReader:
         if self._root is None:
             return
         if self._root.level == 0:
-            yield self._page(self._root.page, 0, None)
+            yield self._page(self._root.page, 0)
             return
         for index in self._descend(self._root.page, self._root.level, 0, start, skip):
-            yield self._page(index.reference, 0, index.key)
+            yield self._page(index.reference, 0, index)
 
     def _descend(
         self,
@@ -185,7 +193,7 @@ class TreeReader:
         to: int,
         start: Key | None,
         skip: Callable[[Key, Key | None], bool] | None = None,
-        expect: Key | None = None,
+        expect: Index | None = None,
     ) -> Iterator[Index]:
         found = [r for r in self._page(ref, level, expect).records if isinstance(r, Index)]
         for position, index in enumerate(found):
@@ -197,15 +205,22 @@ class TreeReader:
             if level - 1 == to:
                 yield index
             else:
-                yield from self._descend(index.reference, level - 1, to, start, skip, index.key)
+                yield from self._descend(index.reference, level - 1, to, start, skip, index)
 
-    def _page(self, reference: PageRef, level: int, expect: Key | None) -> Page:
+    def _page(self, reference: PageRef, level: int, expect: Index | None = None) -> Page:
         page = self._pages.page(reference)
         first = next(iter(records.keys(page.records, page.context)))
-        if page.level != level or page.tree != self._tree or (expect is not None and first != expect):
+        wrong = page.level != level or page.tree != self._tree
+        if wrong or (expect is not None and (first, page.count) != (expect.key, expect.records)):
             name = layout.catalog_name(reference.object_id)
             raise errors.Damaged(f'a page of "{name}" is not where it belongs', fault="structure", on=name)
         return page
+
+
+def _out_of_order() -> errors.Damaged:
+    return errors.Damaged(
+        "a catalog's records are out of order", fault="structure", on="the snapshot's catalog"
+    )
 
 
 def _only_extents(first: Key, following: Key | None) -> bool:
@@ -221,26 +236,12 @@ def covered(path: str, walk: Iterator[tuple[str, Leaf]]) -> Iterator[Extent | Ze
             if record.size != position:
                 raise errors.Damaged(f'the extents of "{path}" do not cover it', fault="structure", on=path)
             return
-        if (
-            found != path
-            or not isinstance(record, Extent | Zeros)
-            or record.offset != position
-            or record.length < 1
-        ):
+        if found != path or not isinstance(record, Extent | Zeros) or record.offset != position:
             raise errors.Damaged(
                 f'the extents of "{path}" do not follow each other', fault="structure", on=path
             )
-        if isinstance(record, Extent) and not _possible(record):
-            raise errors.Damaged(f'an extent of "{path}" is impossible', fault="structure", on=path)
+        if isinstance(record, Extent) and record.start + record.length > record.chunk_length:
+            raise errors.Damaged(f'an extent of "{path}" is beyond its chunk', fault="structure", on=path)
         position += record.length
         yield record
     raise errors.Damaged(f'the entry "{path}" does not end', fault="structure", on=path)
-
-
-def _possible(extent: Extent) -> bool:
-    return (
-        extent.start >= 0
-        and extent.start + extent.length <= extent.chunk_length <= records.CHUNK_LIMIT
-        and len(extent.chunk_id) == 32  # noqa: PLR2004
-        and len(extent.pack) == 16  # noqa: PLR2004
-    )

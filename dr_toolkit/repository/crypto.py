@@ -176,28 +176,12 @@ def parse_header(header: bytes, kind: bytes, name: str) -> int:
     return int(epoch)
 
 
-def split_frames(body: bytes | memoryview, name: str) -> list[memoryview]:
-    """The ciphertexts behind a sealed object's header, the end frame last."""
-    view, frames, position = memoryview(body), list[memoryview](), HEADER_SIZE
-    while position < len(view):
-        if len(view) - position < 4:  # noqa: PLR2004
-            raise errors.Damaged(f'"{name}" ends within a frame\'s length', fault="truncated", on=name)
-        (length,) = struct.unpack(">I", view[position : position + 4])
-        if length > FRAME_LIMIT + TAG_SIZE or length <= TAG_SIZE:
-            raise errors.Damaged(f'"{name}" has a frame of {length} bytes', fault="structure", on=name)
-        position += 4
-        if len(view) - position < length:
-            raise errors.Damaged(f'"{name}" ends within a frame', fault="truncated", on=name)
-        frames.append(view[position : position + length])
-        position += length
-    return frames
-
-
 def open_all_frames(body: bytes | memoryview, opener: Opener, name: str) -> list[bytes]:
     """Open every data frame and check the end frame: nothing missing, nothing after it."""
-    opened: list[bytes] = []
-    frames = split_frames(body, name)
-    for number, ciphertext in enumerate(frames):
+    view, position, opened = memoryview(body), HEADER_SIZE, list[bytes]()
+    while position < len(view):
+        ciphertext, number = _frame_at(view, position, name), len(opened)
+        position += 4 + len(ciphertext)
         try:
             opened.append(opener.frame(number, ciphertext))
         except errors.Damaged:
@@ -206,10 +190,22 @@ def open_all_frames(body: bytes | memoryview, opener: Opener, name: str) -> list
                 raise errors.Damaged(
                     f'the end of "{name}" counts wrong', fault="structure", on=name
                 ) from None
-            if number != len(frames) - 1:
+            if position != len(view):
                 raise errors.Damaged(f'bytes follow the end of "{name}"', fault="trailing", on=name) from None
             return opened
     raise errors.Damaged(f'"{name}" ends without its end frame', fault="truncated", on=name)
+
+
+def _frame_at(view: memoryview, position: int, name: str) -> memoryview:
+    """The ciphertext of the frame whose length is at ``position``."""
+    if len(view) - position < 4:  # noqa: PLR2004
+        raise errors.Damaged(f'"{name}" ends within a frame\'s length', fault="truncated", on=name)
+    (length,) = struct.unpack(">I", view[position : position + 4])
+    if not TAG_SIZE < length <= FRAME_LIMIT + TAG_SIZE:
+        raise errors.Damaged(f'"{name}" has a frame of {length} bytes', fault="structure", on=name)
+    if len(view) - position - 4 < length:
+        raise errors.Damaged(f'"{name}" ends within a frame', fault="truncated", on=name)
+    return view[position + 4 : position + 4 + length]
 
 
 def seal_payload(sealer: Sealer, payload: bytes) -> bytes:

@@ -14,10 +14,11 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from dr_toolkit import clock, errors
-from dr_toolkit.repository import crypto, layout, strict
+from dr_toolkit.repository import crypto, key_fields, layout, strict
 from dr_toolkit.repository.crypto import OpenKey, lp
-from dr_toolkit.repository.key_fields import KeyFields, Role, RootFields, read_fields
+from dr_toolkit.repository.key_fields import KeyFields, RootFields, read_fields
 
+Role = key_fields.Role
 Purpose = Literal["catalog", "open", "signing"]
 
 _WRAPS: Mapping[str, frozenset[str]] = {

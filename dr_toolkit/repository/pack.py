@@ -13,14 +13,18 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dr_toolkit import errors
-from dr_toolkit.repository import crypto, layout, zstd
+from dr_toolkit.repository import crypto, layout, strict, zstd
 from dr_toolkit.repository.keyring import Keyring
+from dr_toolkit.repository.records import ChunkLength
+from dr_toolkit.repository.strict import Hash, Whole
 
 TARGET = 16 << 20
 LIMIT = 64 << 20
 FRAMES_LIMIT = 1 << 16
 HEADER_SIZE = 80 + crypto.HPKE_SIZE
 TRAILER_SIZE = 12
+FOOTER_SIZE = crypto.HEADER_SIZE + 24
+"""The least that a footer may have: a header, and a length and a tag and 4 bytes at least."""
 END = b"drctlEND"
 
 
@@ -33,7 +37,7 @@ class Footer(msgspec.Struct):
         critical: names of fields that a reader must know.
     """
 
-    frames: list[tuple[bytes, int, int, int, int]]
+    frames: list[tuple[Hash, ChunkLength, Whole, Whole, Whole]]
     sources: list[dict[str, Any]]
     critical: list[str] = []
     epoch: int = 0
@@ -109,7 +113,10 @@ def parse_trailer(tail: bytes, name: str) -> int:
     """The footer's length, from a pack's last bytes."""
     if len(tail) < TRAILER_SIZE or tail[-8:] != END:
         raise errors.Damaged(f'"{name}" does not end as a pack does', fault="truncated", on=name)
-    return int(struct.unpack(">I", tail[-12:-8])[0])
+    length = int(struct.unpack(">I", tail[-12:-8])[0])
+    if length < FOOTER_SIZE:
+        raise errors.Damaged(f'the footer of "{name}" cannot be so short', fault="structure", on=name)
+    return length
 
 
 def open_footer(footer: bytes | memoryview, size: int, name: str, keyring: Keyring) -> Footer:
@@ -118,23 +125,16 @@ def open_footer(footer: bytes | memoryview, size: int, name: str, keyring: Keyri
     payload = crypto.open_payload(
         footer, keyring.catalog_key(epoch), keyring.identity.repository_id, b"F", name
     )
+    strict.check_critical(strict.parse_object(payload, name), {"frames", "sources"}, name)
     try:
         parsed = msgspec.json.decode(payload, type=Footer)
     except msgspec.MsgspecError as error:
         raise errors.Damaged(
             f'the footer of "{name}" is not as the format says', fault="structure", on=name
         ) from error
-    if parsed.critical:
-        raise errors.UnknownFormat(
-            f'the footer of "{name}" needs a newer drctl',
-            fault="version",
-            on=name,
-            hint="install a newer drctl",
-        )
     frames = sum(frame[2] for frame in parsed.frames)
-    if HEADER_SIZE + frames + len(footer) + TRAILER_SIZE != size or any(
-        f[3] >= len(parsed.sources) for f in parsed.frames
-    ):
+    fills = HEADER_SIZE + frames + len(footer) + TRAILER_SIZE == size and len(parsed.frames) <= FRAMES_LIMIT
+    if not fills or any(f[3] >= len(parsed.sources) for f in parsed.frames):
         raise errors.Damaged(f'the footer of "{name}" does not fit the pack', fault="structure", on=name)
     parsed.epoch = epoch
     return parsed
@@ -161,9 +161,11 @@ class OpenedPack:
         except InvalidTag as error:
             raise errors.Damaged(f"{where} does not open", fault="authentication", on=self.name) from error
         content = zstd.decompress(compressed, length, self.name)
-        if len(content) != length or not hmac.compare_digest(
-            crypto.keyed_hash(chunk_id_key, content), chunk_id
-        ):
+        if len(content) != length:
+            raise errors.Damaged(
+                f"{where} has {len(content)} bytes, not {length}", fault="structure", on=self.name
+            )
+        if not hmac.compare_digest(crypto.keyed_hash(chunk_id_key, content), chunk_id):
             raise errors.Damaged(
                 f"{where} is not the chunk that the catalog names", fault="chunk-id", on=self.name
             )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from dr_toolkit import errors
+from dr_toolkit.repository import strict
+from dr_toolkit.repository.strict import Hash, Id, Whole
 
 Tree = Literal["entries", "packs"]
 Key = tuple[bytes, int]
@@ -19,6 +22,17 @@ META_LIMIT = 64 << 10
 CHUNK_LIMIT = 8 << 20
 PAGE_LIMIT = 1 << 20
 LEVEL_LIMIT = 8
+PACK_LIMIT = 64 << 20
+
+Positive = Annotated[int, msgspec.Meta(ge=1, le=strict.MAX_WHOLE)]
+ChunkLength = Annotated[int, msgspec.Meta(ge=1, le=CHUNK_LIMIT)]
+Level = Annotated[int, msgspec.Meta(ge=0, le=LEVEL_LIMIT)]
+FrameNumber = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+FrameOffset = Annotated[int, msgspec.Meta(ge=80 + 1168, le=PACK_LIMIT)]
+FrameLength = Annotated[int, msgspec.Meta(ge=17, le=PACK_LIMIT)]
+PageOffset = Annotated[int, msgspec.Meta(ge=80, le=PACK_LIMIT)]
+PageLength = Annotated[int, msgspec.Meta(ge=17, le=(1 << 20) + 16)]
+"""Bounds of docs/format.md, sections 7, 8 and 16, checked while a record is decoded."""
 
 
 BEGIN = -1
@@ -36,50 +50,50 @@ class Begin(msgspec.Struct, tag="e", array_like=True, frozen=True, forbid_unknow
 class Finish(msgspec.Struct, tag="f", array_like=True, frozen=True, forbid_unknown_fields=True):
     """``["f", size, meta]``: the entry ends; both are known only then."""
 
-    size: int
+    size: Whole
     meta: dict[str, Any]
 
 
 class Extent(msgspec.Struct, tag="x", array_like=True, frozen=True, forbid_unknown_fields=True):
     """``["x", …]``: ``length`` bytes at ``offset`` of the entry are a part of a chunk, which is a frame of a pack."""
 
-    offset: int
-    length: int
-    chunk_id: bytes
-    start: int
-    chunk_length: int
-    pack: bytes
-    frame: int
-    frame_offset: int
-    frame_length: int
+    offset: Whole
+    length: ChunkLength
+    chunk_id: Hash
+    start: Whole
+    chunk_length: ChunkLength
+    pack: Id
+    frame: FrameNumber
+    frame_offset: FrameOffset
+    frame_length: FrameLength
 
 
 class Zeros(msgspec.Struct, tag="z", array_like=True, frozen=True, forbid_unknown_fields=True):
     """``["z", offset, length]``: zero bytes."""
 
-    offset: int
-    length: int
+    offset: Whole
+    length: Positive
 
 
 class PackUse(msgspec.Struct, tag="k", array_like=True, frozen=True, forbid_unknown_fields=True):
     """``["k", pack id, size, used]``."""
 
-    pack: bytes
-    size: int
-    used: int
+    pack: Id
+    size: Whole
+    used: Whole
 
 
 class Index(msgspec.Struct, tag="i", array_like=True, frozen=True, forbid_unknown_fields=True):
     """``["i", path, offset, page reference, records]``: one page of the level below."""
 
     path: str
-    offset: int
-    object_id: bytes
-    frame: int
-    frame_offset: int
-    frame_length: int
-    page_id: bytes
-    records: int
+    offset: Annotated[int, msgspec.Meta(ge=-1, le=strict.MAX_WHOLE)]
+    object_id: Id
+    frame: Whole
+    frame_offset: PageOffset
+    frame_length: PageLength
+    page_id: Hash
+    records: Positive
 
     @property
     def key(self) -> Key:
@@ -95,17 +109,17 @@ class Index(msgspec.Struct, tag="i", array_like=True, frozen=True, forbid_unknow
 class PageRef(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """Where a page is: catalog object, frame number, place of the ciphertext, and the page id."""
 
-    object_id: bytes
-    frame: int
-    offset: int
-    length: int
-    page_id: bytes
+    object_id: Id
+    frame: Whole
+    offset: PageOffset
+    length: PageLength
+    page_id: Hash
 
 
 class Root(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """``[level, page reference]`` of a tree's root, as in a header."""
 
-    level: int
+    level: Level
     page: PageRef
 
 
@@ -114,6 +128,8 @@ Record = Leaf | Index
 
 _ENCODER = msgspec.json.Encoder()
 _RECORDS = msgspec.json.Decoder(list[Begin | Finish | Extent | Zeros | PackUse | Index])
+_UNKNOWN_TAG = re.compile(r"Invalid value .* - at `\$\[\d+\]\[0\]`", re.DOTALL)
+"""What the decoder says when the first element of a record is no type of a record."""
 _HEAD = msgspec.json.Decoder(tuple[Literal["page"], int, str, str])
 
 
@@ -136,6 +152,11 @@ class Page:
     context: str
     records: list[Record]
 
+    @property
+    def count(self) -> int:
+        """How many leaf records there are in it, or below it as it says."""
+        return sum(record.records if isinstance(record, Index) else 1 for record in self.records)
+
 
 def decode_page(content: bytes, on: str) -> Page:
     """Parse a page.
@@ -144,22 +165,40 @@ def decode_page(content: bytes, on: str) -> Page:
         UnknownFormat: a record type or a tree that this reader does not know.
         Damaged: anything else that docs/format.md does not allow.
     """
-    head, _, body = content.partition(b"\n")
+    head, *lines = content.split(b"\n")
+    if not lines or lines.pop():
+        raise _misshapen(on)
     try:
         _, level, tree, context = _HEAD.decode(head)
-        records = _RECORDS.decode(b"[" + body.rstrip(b"\n").replace(b"\n", b",") + b"]")
-    except msgspec.MsgspecError as error:
-        if "Invalid value" in str(error) and "tag" in str(error).lower():
+        records = _RECORDS.decode(b"[" + b",".join(lines) + b"]")
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        if _UNKNOWN_TAG.fullmatch(str(error)):
             raise _unknown(on) from error
-        raise errors.Damaged(
-            f'a page of "{on}" is not as the format says', fault="structure", on=on
-        ) from error
+        raise _misshapen(on) from error
     if tree not in {"entries", "packs"}:
         raise _unknown(on)
-    if not 0 <= level <= LEVEL_LIMIT or not records:
+    if not 0 <= level <= LEVEL_LIMIT or not records or len(records) != len(lines):
         raise errors.Damaged(f'a page of "{on}" is empty or too high', fault="structure", on=on)
+    if bool(context) != isinstance(records[0], Extent | Zeros | Finish):
+        raise errors.Damaged(f'a page of "{on}" has a wrong context', fault="structure", on=on)
     _check_order(records, level, tree, context, on)
+    _check_meta(records, lines, on)
     return Page(level, tree, context, records)
+
+
+def _misshapen(on: str) -> errors.Damaged:
+    return errors.Damaged(f'a page of "{on}" is not as the format says', fault="structure", on=on)
+
+
+def _check_meta(records: list[Record], lines: list[bytes], on: str) -> None:
+    """The rules for metadata that the decoder does not know: its size, and no name twice."""
+    for record, line in zip(records, lines, strict=True):
+        if not isinstance(record, Finish) or not record.meta:
+            continue
+        if len(line) > META_LIMIT and len(_ENCODER.encode(record.meta)) > META_LIMIT:
+            raise errors.Damaged(f'a page of "{on}" has too much metadata', fault="structure", on=on)
+        if line.count(b":") > 1:
+            strict.parse_object(b'{"record":' + line + b"}", on)
 
 
 def _unknown(on: str) -> errors.UnknownFormat:
@@ -175,9 +214,13 @@ def _check_order(records: list[Record], level: int, tree: str, context: str, on:
     allowed = (Index,) if level else ((PackUse,) if tree == "packs" else (Begin, Finish, Extent, Zeros))
     last: Key | None = None
     for record, key in zip(records, keys(records, context), strict=True):
-        if not isinstance(record, allowed) or (last is not None and key <= last):
+        if not isinstance(record, allowed) or (last is not None and key <= last) or not _is_path(record, key):
             raise errors.Damaged(f'a page of "{on}" has a record out of place', fault="structure", on=on)
         last = key
+
+
+def _is_path(record: Record, key: Key) -> bool:
+    return not isinstance(record, Begin) or (0 < len(key[0]) <= PATH_LIMIT and b"\0" not in key[0])
 
 
 def keys(records: Iterable[Record], context: str) -> Iterable[Key]:

@@ -14,11 +14,14 @@ from typing import Any, Literal
 import msgspec
 
 from dr_toolkit import clock, errors
-from dr_toolkit.repository import layout
+from dr_toolkit.repository import layout, strict
 from dr_toolkit.repository.records import Root
+from dr_toolkit.repository.strict import Hash, Time, TimedId, Whole
 
 FUTURE = timedelta(hours=24)
 SEEN_LIMIT = 64
+PAYLOAD_LIMIT = 63 << 10
+"""A header's object is at most 64 KiB: what sealing adds must fit, too."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,23 +29,23 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int = 1
     critical: list[str] = []
-    id: str
+    id: TimedId
     component: str
     kind: str
-    time: str
-    started: str
-    commit_by: str
-    parent: str | None
+    time: Time
+    started: Time
+    commit_by: Time
+    parent: TimedId | None
     status: Literal["good", "damaged"]
-    keys: tuple[int, int, bytes]
+    keys: tuple[Whole, Whole, Hash]
     entries: Root | None
     packs: Root | None
-    entry_count: int
-    bytes_source: int
-    bytes_new: int
-    bytes_stored: int
-    seen: list[tuple[str, bytes]] = []
-    notes: list[tuple[str, int, bytes]] = []
+    entry_count: Whole
+    bytes_source: Whole
+    bytes_new: Whole
+    bytes_stored: Whole
+    seen: list[tuple[TimedId, Hash]] = []
+    notes: list[tuple[str, Whole, Hash]] = []
     warnings: list[str] = []
     source: dict[str, Any] = {}
     tool: str = ""
@@ -72,30 +75,49 @@ class Snapshot:
 
 
 def encode_header(header: Header) -> bytes:
-    """The payload of a header object."""
-    return msgspec.json.encode(header)
+    """The payload of a header object, proved to be one that a reader takes: it is the commit, nothing may be wrong with it.
+
+    Raises:
+        SourceError: the source's facts are too large, whatever is cut from the warnings.
+        Damaged: a field is not as the format says.
+    """
+    payload, kept = msgspec.json.encode(header), len(header.warnings)
+    while len(payload) > PAYLOAD_LIMIT and kept:
+        kept //= 2
+        more = f"and {len(header.warnings) - kept} more warnings, which are in the log"
+        payload = msgspec.json.encode(
+            msgspec.structs.replace(header, warnings=[*header.warnings[:kept], more])
+        )
+    if len(payload) > PAYLOAD_LIMIT:
+        raise errors.SourceError(
+            f"the facts about the source are too large: {len(payload)} bytes, at most {PAYLOAD_LIMIT}",
+            on=header.component,
+            unaffected="no snapshot was made; the repository is as it was",
+        )
+    decode_header(payload, layout.snapshot_name(header.component, header.id))
+    return payload
 
 
 def decode_header(payload: bytes, name: str) -> Header:
     """Parse a payload and check that it is stored under its own name."""
+    fields = strict.parse_object(payload, name)
+    strict.check_version(fields, Header.__struct_fields__, name)
     try:
         header = msgspec.json.decode(payload, type=Header)
-    except msgspec.MsgspecError as error:
-        raise errors.Damaged(
-            f'the header "{name}" is not as the format says', fault="structure", on=name
-        ) from error
-    if header.format != 1 or header.critical:
-        raise errors.UnknownFormat(
-            f'the snapshot "{name}" needs a newer drctl',
-            fault="version",
-            on=name,
-            hint="install a newer drctl",
-        )
-    if layout.snapshot_name(header.component, header.id) != name:
+        moment = header.moment
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise _misshapen(name) from error
+    if not fields.keys() >= set(Header.__struct_fields__):
+        raise _misshapen(name)
+    if layout.snapshot_name(header.component, header.id) != name or layout.time_of(header.id) != moment:
         raise errors.Damaged(
             f'the header "{name}" says that it is another snapshot', fault="structure", on=name
         )
     return header
+
+
+def _misshapen(name: str) -> errors.Damaged:
+    return errors.Damaged(f'the header "{name}" is not as the format says', fault="structure", on=name)
 
 
 def choose_parent(snapshots: Sequence[Snapshot], now: datetime) -> tuple[Snapshot | None, list[str]]:

@@ -51,7 +51,7 @@ def decompress(frame: bytes | memoryview, limit: int, on: str) -> bytes:
             "the compressed content does not decompress", fault="structure", on=on
         ) from error
     if not engine.eof or len(content) != stated:
-        raise errors.Damaged("the compressed content ends early", fault="truncated", on=on)
+        raise errors.Damaged("the content is not of the size that it states", fault="structure", on=on)
     if engine.unused_data:
         raise errors.Damaged("bytes follow the compressed content", fault="trailing", on=on)
     return content

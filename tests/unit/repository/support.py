@@ -119,4 +119,4 @@ def back_up(
 def read_all(opened: Repository, snapshot: Snapshot) -> dict[str, bytes]:
     """Every entry of a snapshot."""
     with SnapshotReader(opened, snapshot) as reader:
-        return {entry.path: b"".join(reader.read(entry.path)) for entry in reader.entries()}
+        return {entry.path: b"".join(reader.read(entry.path)) for entry in list(reader.entries())}
