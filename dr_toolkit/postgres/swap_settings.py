@@ -49,11 +49,17 @@ SELECT l.provider, l.label FROM pg_catalog.pg_shseclabel l JOIN pg_catalog.pg_da
 WHERE l.classoid = 'pg_catalog.pg_database'::regclass AND d.datname = %s
 """
 
+DEFAULT_TABLESPACE = "pg_default"
+
 
 def create_like(connection: server.Connection, live: str, new: str) -> str:
-    """The statement that creates ``new`` with the encoding, locale and tablespace of ``live``."""
+    """The statement that creates ``new`` with the owner, encoding, locale and tablespace of ``live``.
+
+    The owner from the start, where the role may: since 15 only the database's owner may create in ``public``, and the
+    objects of the application are created as their owners.
+    """
     facts = _facts(connection, live)
-    encoding, _, tablespace, _ = _details(connection, live)
+    encoding, owner, tablespace, _ = _details(connection, live)
     provider = {"i": "icu", "b": "builtin"}.get(facts.get("datlocprovider", "c"), "libc")
     # ICU's locale: "daticulocale" in 15 and 16, "datlocale" since 17.
     locale = facts.get("datlocale") or facts.get("daticulocale")
@@ -71,7 +77,10 @@ def create_like(connection: server.Connection, live: str, new: str) -> str:
             parts.append(("ICU_RULES = {value}", facts["daticurules"]))
     elif provider == "builtin":
         parts.append(("BUILTIN_LOCALE = {value}", locale))
-    parts.append(("TABLESPACE = {value}", server.identifier(tablespace)))
+    if tablespace != DEFAULT_TABLESPACE:  # naming it needs a right that leaving it out does not
+        parts.append(("TABLESPACE = {value}", server.identifier(tablespace)))
+    if server.query(connection, "SELECT pg_has_role(current_user, %s, 'MEMBER')", (owner,))[0][0]:
+        parts.append(("OWNER = {value}", server.identifier(owner)))
     options = [_text(connection, template, value=value) for template, value in parts]
     return f"{_text(connection, 'CREATE DATABASE {name}', name=server.identifier(new))} {' '.join(options)}"
 
