@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import itertools
@@ -29,6 +30,9 @@ COMMANDS = {
     "completion": "Print the completion script for a shell.",
 }
 """Name and short help of each command; ``dr_toolkit.cli.<name>`` has it as ``command``."""
+
+SIGNALLED = 128
+"""Exit codes above this say by which signal the run was ended."""
 
 COMPLETE = "_DRCTL_COMPLETE"
 """The variable with which a shell's completion script asks for words."""
@@ -105,4 +109,11 @@ def _wants_json(arguments: Sequence[str]) -> bool:
 
 def entry_point() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code > SIGNALLED:
+        # Everything is cleaned up. Python would still wait for threads, and these for a storage that does not answer.
+        with contextlib.suppress(OSError):  # nobody reads any more
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from dr_toolkit import errors
 from dr_toolkit.repository.known import Place
@@ -14,6 +14,8 @@ from dr_toolkit.repository.repository import Repository
 
 UPLOADS = 2
 """Objects on their way at once: with a pack's size this bounds memory."""
+LAST_SECONDS = 5.0
+"""How long objects that are on their way are waited for when the run is given up."""
 
 
 class PackOutput:
@@ -89,5 +91,6 @@ class PackOutput:
             self._putting.popleft().result()
 
     def close(self) -> None:
-        """Stop. Idempotent."""
-        self._uploads.shutdown(wait=True, cancel_futures=True)
+        """Stop. What is on its way gets a moment; a storage that is away keeps nobody waiting. Idempotent."""
+        self._uploads.shutdown(wait=False, cancel_futures=True)
+        wait([f for f in self._putting if not f.cancelled()], timeout=LAST_SECONDS)
