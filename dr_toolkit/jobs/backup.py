@@ -94,6 +94,7 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
         try:
             made = _one(config, repository, name, component, request, progress)
         except errors.DrctlError as error:
+            error.unaffected = error.unaffected or "earlier snapshots are as they were"
             _log.error("backup failed", component=name, code=error.code, reason=error.message)
             outcome.failures.append((name, error))
             continue
