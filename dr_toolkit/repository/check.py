@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from dr_toolkit import errors
-from dr_toolkit.repository import layout, pack
+from dr_toolkit.repository import crypto, layout, pack
 from dr_toolkit.repository.records import Begin, Extent, PackUse
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
@@ -234,6 +234,10 @@ def _open_frames(repository: Repository, name: str, body: memoryview, expected: 
     if footer_start < pack.HEADER_SIZE:
         raise errors.Damaged(f'the footer of "{name}" is longer than the pack', fault="structure", on=name)
     footer = pack.open_footer(body[footer_start : -pack.TRAILER_SIZE], len(body), name, repository.keys)
+    if footer.epoch != crypto.parse_header(bytes(body[: crypto.HEADER_SIZE]), b"P", name):
+        raise errors.Damaged(
+            f'the footer of "{name}" is of another epoch than the pack', fault="structure", on=name
+        )
     chunk_key = repository.keys.derived("chunk-id")
     position, wanted = pack.HEADER_SIZE, dict(expected)
     for number, (chunk_id, chunk_length, frame_length, _source, _offset) in enumerate(footer.frames):

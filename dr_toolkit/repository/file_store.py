@@ -89,6 +89,7 @@ class FileStore:
         if len(data) != length:
             raise Damaged(
                 f'"{name}" has {size} bytes, expected at least {offset + length}',
+                fault="truncated",
                 on=name,
                 hint="the object was truncated: take it from a copy of the repository, or take a new backup",
             )

@@ -184,15 +184,14 @@ class Keyring:
 
     Args:
         identity: the verified repository.
-        files: the valid key file of each epoch.
+        files: every verified key file; of each epoch the highest generation is valid.
         recipients: from the configuration.
     """
 
-    def __init__(
-        self, identity: Identity, files: Mapping[int, KeyFile], recipients: Sequence[Recipient]
-    ) -> None:
+    def __init__(self, identity: Identity, files: Sequence[KeyFile], recipients: Sequence[Recipient]) -> None:
         self.identity = identity
-        self.files = dict(files)
+        self.files = {found.epoch: found for found in sorted(files, key=lambda f: (f.epoch, f.generation))}
+        self.digests = {(found.epoch, found.generation): found.digest for found in files}
         self._recipients = recipients
         self._secrets: dict[tuple[int, Purpose], bytes] = {}
 

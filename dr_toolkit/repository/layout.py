@@ -19,7 +19,7 @@ RETIRED = "retired/"
 TRASH = "trash/"
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{32}")
-_KEY_FILE = re.compile(r"keys/(\d{6})-(\d{6})")
+_KEY_FILE = re.compile(r"keys/(?!000000)(\d{6})-(?!000000)(\d{6})")
 _SNAPSHOT = re.compile(r"snapshots/([a-z][a-z0-9-]{0,40})/(\d{8}T\d{6}Z-[0-9a-f]{32})")
 _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{30})")
 

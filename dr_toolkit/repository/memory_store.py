@@ -61,7 +61,11 @@ class MemoryStore:
             return b""
         content, _ = self._find("get_range", name)
         if len(content) < offset + length:
-            raise Damaged(f'"{name}" has {len(content)} bytes, expected at least {offset + length}', on=name)
+            raise Damaged(
+                f'"{name}" has {len(content)} bytes, expected at least {offset + length}',
+                fault="truncated",
+                on=name,
+            )
         return content[offset : offset + length]
 
     def get_tail(self, name: str, length: int) -> tuple[bytes, int]:

@@ -90,38 +90,45 @@ class Repository:
         epoch = crypto.parse_header(body[: crypto.HEADER_SIZE], b"S", name)
         payload = crypto.open_payload(body, self.keys.catalog_key(epoch), self.repository_id, b"S", name)
         found = Snapshot(snapshot.decode_header(payload, name), crypto.digest(body))
+        self._check_keys_named(found, epoch)
         self._check_epoch(found, epoch, component)
-        self._check_keys_named(found)
         return found
 
-    def _check_keys_named(self, found: Snapshot) -> None:
-        """The key file that a header names must still be there: a rolled-back rotation is visible."""
-        epoch, generation, _digest = found.header.keys
+    def _check_keys_named(self, found: Snapshot, sealed_epoch: int) -> None:
+        """The key file that a header names must be there, unaltered: a rolled-back rotation is visible."""
+        epoch, generation, digest = found.header.keys
+        on = layout.snapshot_name(found.header.component, found.id)
+        name = layout.key_file_name(epoch, generation)
+        if epoch != sealed_epoch:
+            raise errors.Damaged(
+                f'snapshot "{found.id}" names a key file of another epoch', fault="structure", on=on
+            )
         present = self.keys.files.get(epoch)
         if present is None or present.generation < generation:
-            name = layout.key_file_name(epoch, generation)
             raise errors.ObjectMissing(
                 f'the key file "{name}" that snapshot "{found.id}" names is gone',
                 fault="missing",
-                on=layout.snapshot_name(found.header.component, found.id),
+                on=on,
                 hint="put it back from another copy of the repository; find out who deleted it",
+            )
+        if self.keys.digests.get((epoch, generation), digest) != digest:
+            raise errors.Damaged(
+                f'"{name}" is not the key file that snapshot "{found.id}" names',
+                fault="authentication",
+                on=on,
             )
 
     def _check_epoch(self, found: Snapshot, epoch: int, component: str) -> None:
         """A snapshot of an earlier epoch is believed only when a later rotation listed it."""
-        for later in self.keys.files.values():
-            listed = later.earlier
-            if (
-                later.epoch > epoch
-                and listed is not None
-                and (component, found.id, found.digest) not in listed
-            ):
-                raise errors.UntrustedKeys(
-                    f'snapshot "{found.id}" is of epoch {epoch} and is not in the list that the rotation to epoch {later.epoch} signed',
-                    fault="trust",
-                    on=layout.snapshot_name(component, found.id),
-                    hint="it was made after the rotation with keys that no longer count: do not use it",
-                )
+        later = [known for known in self.keys.files.values() if known.epoch > epoch]
+        row = (component, found.id, found.digest)
+        if later and not any(known.earlier is not None and row in known.earlier for known in later):
+            raise errors.UntrustedKeys(
+                f'snapshot "{found.id}" is of epoch {epoch} and no later rotation signed it',
+                fault="trust",
+                on=layout.snapshot_name(component, found.id),
+                hint="it was made after the rotation with keys that no longer count: do not use it",
+            )
 
     def _try_header(self, name: str) -> Snapshot | errors.DataError:
         parsed = layout.parse_snapshot_name(name)
@@ -319,27 +326,25 @@ def open_repository(store: Store, recipients: Sequence[Recipient], trust: str | 
     return Repository(store, Keyring(identity, _key_files(store, identity), recipients))
 
 
-def _key_files(store: Store, identity: keyring.Identity) -> dict[int, KeyFile]:
-    """The valid key file of each epoch: the highest generation that verifies.
+def _key_files(store: Store, identity: keyring.Identity) -> list[KeyFile]:
+    """Every key file, oldest generation first.
 
     A file that does not verify is an error, not history: somebody put it there, or it is damaged.
     """
-    files: dict[int, KeyFile] = {}
-    for item in store.list(layout.KEYS):
-        if layout.parse_key_file_name(item.name) is None:
-            continue
-        found = keyring.open_key_file(store.get(item.name), item.name, identity)
-        earlier = files.get(found.epoch)
-        if earlier is not None and earlier.public_key != found.public_key:
+    names = [item.name for item in store.list(layout.KEYS) if layout.parse_key_file_name(item.name)]
+    found = [keyring.open_key_file(store.get(name), name, identity) for name in sorted(names)]
+    halves: dict[int, bytes] = {}
+    for one in found:
+        if halves.setdefault(one.epoch, one.public_key) != one.public_key:
+            name = layout.key_file_name(one.epoch, one.generation)
             raise errors.Damaged(
-                f'"{item.name}" has another public half than its epoch', fault="structure", on=item.name
+                f'"{name}" has another public half than its epoch', fault="structure", on=name
             )
-        files[found.epoch] = found
-    if not files:
+    if not found:
         raise errors.ObjectMissing(
             "the repository has no key file",
             fault="missing",
             on=layout.KEYS,
             hint="restore keys/ from another copy of the repository",
         )
-    return files
+    return found

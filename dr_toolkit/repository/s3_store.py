@@ -108,6 +108,7 @@ class S3Store:
             size = self.head(name).size
             raise Damaged(
                 f'"{name}" has {size} bytes, expected at least {offset + length}',
+                fault="truncated",
                 on=name,
                 hint="the object was truncated: take it from a copy of the repository, or take a new backup",
             )
@@ -124,7 +125,9 @@ class S3Store:
         # The end of an empty object cannot be asked for.
         data, size = self._run(name, attempt, otherwise={_UNSATISFIABLE: lambda: (b"", 0)})
         if len(data) != min(length, size):
-            raise Damaged(f'"{name}" gave {len(data)} bytes, expected {min(length, size)}', on=name)
+            raise Damaged(
+                f'"{name}" gave {len(data)} bytes, expected {min(length, size)}', fault="truncated", on=name
+            )
         return data, size
 
     def head(self, name: str) -> ObjectFacts:

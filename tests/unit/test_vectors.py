@@ -27,24 +27,6 @@ KINDS = {
     "trust", "missing", "no-key",
 }  # fmt: skip
 CASES = [pytest.param(row, id=row["name"]) for row in MANIFEST["vectors"]]
-OPEN_DEFECTS = {
-    "snapshot-no-list": "repository.py believes a snapshot of an earlier epoch when the later epoch has no list",
-    "keys-named-altered": "repository.py does not compare the HASH of the key file that a header names",
-    "keys-named-other-epoch": "repository.py does not compare the epoch that a header names with the object's",
-    "generation-zero": "layout.py takes keys/000001-000000 for a key file",
-    "footer-epoch": "nobody compares a footer's epoch with its pack's",
-    "frame-beyond-pack": "the stores do not say that a short object is truncated",
-    "pack-empty": "as above",
-    "pack-in-header": "as above",
-    "pack-in-frame": "as above",
-}
-"""Where drctl is laxer than the text, by vector. When one is mended its row must go: the marks are strict."""
-DRCTL_CASES = [
-    pytest.param(*c.values, id=c.id, marks=pytest.mark.xfail(reason=OPEN_DEFECTS[str(c.id)]))
-    if c.id in OPEN_DEFECTS
-    else c
-    for c in CASES
-]
 BAD = [pytest.param(row, id=row["name"]) for row in MANIFEST["vectors"] if row["expect"] != "ok"]
 
 
@@ -154,7 +136,7 @@ def test_rescue(
     assert run(rescue, capsys, "check", *arguments(row, lay_out(row))) == row["expect"], row["why"]
 
 
-@pytest.mark.parametrize("row", DRCTL_CASES)
+@pytest.mark.parametrize("row", CASES)
 def test_drctl(row: dict[str, Any], lay_out: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package opens the good vectors with the right content, and names the fault of each bad one."""
     kind, contents = drctl_kind(row, lay_out(row), monkeypatch)
