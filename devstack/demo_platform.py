@@ -10,7 +10,6 @@ from pathlib import Path
 
 from devstack import data, programs, sql
 from devstack.stack import Stack
-from dr_toolkit.keys import key_file
 
 DATABASE = "conduktor"
 BUCKET = "dr-backups"
@@ -78,7 +77,7 @@ class Platform:
         data.restore_role(self.dsn, self._passwords[data.RESTORE_ROLE])
 
     def make_keys(self) -> None:
-        """Make two Transit keys, a token for each role and one for ``init``, and a key file."""
+        """Make two Transit keys, a token for each role, and one for ``init``."""
         bao = self.stack.bao
         for name in ("drctl-write", "drctl-read"):
             bao.make_transit(name)
@@ -89,7 +88,6 @@ class Platform:
             "write": bao.make_policy_token({write: ["update"]}),
             "read": bao.make_policy_token({read: ["update"]}),
         }
-        key_file.generate(str(self.directory / KEY_FILE))
 
     def configure(self) -> None:
         """Make the bucket, and write drctl.yaml."""

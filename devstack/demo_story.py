@@ -12,7 +12,7 @@ import psycopg
 
 from devstack import data, demo_content, demo_summary, programs, sql
 from devstack.demo_content import Content
-from devstack.demo_platform import CONFIG, CONSOLE, DATABASE, Platform, shown_environment
+from devstack.demo_platform import CONFIG, CONSOLE, DATABASE, KEY_FILE, Platform, shown_environment
 from devstack.demo_screen import Screen
 from devstack.demo_shell import Broken, Ran, Shell
 from devstack.demo_summary import Figures
@@ -132,6 +132,7 @@ class Story:
         self._screen.say("Two roles: what backs up holds the write role, which can add but not read.")
         self._platform.configure()
         self._screen.file(CONFIG, self._platform.yaml)
+        self._drctl("none", "keys", "generate-file", KEY_FILE)
         self._drctl("none", "config", "check")
         made = self._drctl("init", "init")
         trust = next((w.strip('"') for w in made.output.split() if w.startswith('"ed25519:')), None)

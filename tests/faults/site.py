@@ -113,8 +113,7 @@ class Run:
     @staticmethod
     def _read(stream: Any, lines: list[str]) -> None:
         with stream:
-            for line in stream:
-                lines.append(line)
+            lines.extend(stream)
 
     @property
     def pid(self) -> int:
