@@ -16,7 +16,7 @@ SESSIONS = """
 SELECT a.pid, coalesce(a.usename, ''), coalesce(a.application_name, ''),
        coalesce(host(a.client_addr), 'local'), coalesce(a.backend_type, '')
 FROM pg_catalog.pg_stat_activity a
-WHERE a.datname = %s AND a.pid <> pg_backend_pid() AND a.backend_type NOT IN ('autovacuum worker', 'parallel worker')
+WHERE a.datname = %s AND a.pid <> pg_backend_pid() AND a.usesysid IS NOT NULL AND a.backend_type IS DISTINCT FROM 'parallel worker'
 ORDER BY a.backend_start
 """
 
@@ -41,9 +41,10 @@ DECLARE
     statement text;
 BEGIN
     SELECT datallowconn INTO was_open FROM pg_database WHERE datname = live;
-    -- Autovacuum is not counted: renaming ends it, and an ordinary role may not.
+    -- Autovacuum, which has no user, is not counted: renaming ends it, and an ordinary role may not. Of others' sessions an
+    -- ordinary role sees little more than the user.
     SELECT count(*) INTO sessions FROM pg_stat_activity
-    WHERE datname = live AND pid <> pg_backend_pid() AND backend_type NOT IN ('autovacuum worker', 'parallel worker');
+    WHERE datname = live AND pid <> pg_backend_pid() AND usesysid IS NOT NULL AND backend_type IS DISTINCT FROM 'parallel worker';
     IF sessions > 0 AND NOT ending THEN
         RAISE EXCEPTION USING ERRCODE = 'DR001', MESSAGE = format('%s sessions are open', sessions);
     END IF;
@@ -64,7 +65,7 @@ BEGIN
                 PERFORM pg_stat_clear_snapshot();
                 SELECT count(CASE WHEN ending THEN pg_terminate_backend(pid) END) INTO sessions FROM pg_stat_activity
                 WHERE datname IN (live, fresh) AND pid <> pg_backend_pid()
-                AND backend_type NOT IN ('autovacuum worker', 'parallel worker');
+                AND usesysid IS NOT NULL AND backend_type IS DISTINCT FROM 'parallel worker';
                 EXIT WHEN sessions = 0;
                 PERFORM pg_sleep(0.02);
             END LOOP;
