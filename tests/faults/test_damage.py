@@ -1,0 +1,300 @@
+"""What is damaged, moved, replaced, removed or read by a thief: found, named, and never restored."""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from devstack import data
+from devstack.postgres import PostgresServer
+from devstack.s3 import S3Server
+from tests.faults.conftest import source_on
+from tests.faults.site import COMPONENT, Site, Source
+
+KINDS = ("repository.json", "keys", "packs", "catalogs", "snapshots", "points", "evidence")
+
+
+@pytest.fixture
+def stocked(small_site: Site) -> Site:
+    """A repository with an object of every kind."""
+    small_site.backup("--point", "before")
+    small_site.inside("verify", "--quick").expect(0)
+    return small_site
+
+
+def flip(path: Path, position: int) -> None:
+    """Flip one bit. Flipping, not overwriting: the byte is certain to change."""
+    body = bytearray(path.read_bytes())
+    body[position] ^= 1 << (position % 8)
+    path.write_bytes(body)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit_is_found_wherever_it_is(stocked: Site, kind: str) -> None:
+    """Every kind of object, at its ends and at random places: exit 3, the object is named, and putting it back heals."""
+    chance = random.Random(kind)
+    for path in stocked.objects() if kind == "repository.json" else stocked.objects(kind):
+        name = str(path.relative_to(stocked.directory))
+        if kind == "repository.json" and name != kind:
+            continue
+        whole = path.read_bytes()
+        places = {
+            0,
+            5,
+            7,
+            13,
+            50,
+            len(whole) // 2,
+            len(whole) - 1,
+            *(chance.randrange(len(whole)) for _ in range(4)),
+        }
+        for position in sorted(p for p in places if p < len(whole)):
+            flip(path, position)
+            answer = stocked.inside("verify", "--data")
+            listed = stocked.inside("snapshots")
+            said = answer.out + answer.err + listed.out + listed.err
+            assert 3 in (answer.code, listed.code), f"a flip of {name} at {position} was not found: {said}"
+            assert name in said, f"{name} at {position} is not named: {said}"
+            path.write_bytes(whole)
+    stocked.inside("verify", "--data").expect(0)
+
+
+@pytest.mark.parametrize("kind", ["packs", "catalogs"])
+def test_damaged_content_is_never_restored(stocked: Site, root: Path, kind: str) -> None:
+    """A restore from a damaged object fails with exit 3 and leaves no file, not even a part of one."""
+    for path in stocked.objects(kind):
+        flip(path, path.stat().st_size // 2)
+    target = root / "out.dump"
+    stocked.inside("restore", COMPONENT, "--to", f"file:{target}").expect(3)
+    assert list(root.glob("out.dump*")) == []
+
+
+@pytest.mark.parametrize("kind", ["keys", "packs", "catalogs"])
+def test_a_deleted_object_is_found(stocked: Site, kind: str) -> None:
+    """Whatever a snapshot needs and is not there makes even --quick fail, with the object's name."""
+    path = stocked.objects(kind)[0]
+    path.unlink()
+    answer = stocked.inside("verify", "--quick").expect(3)
+    assert (path.name in answer.out) or kind == "keys"
+
+
+def test_a_removed_snapshot_is_missing(small_site: Site) -> None:
+    """Later headers name it: ``snapshots`` and ``verify`` exit with 3 and say which."""
+    first, second = small_site.backup(), small_site.backup()
+    (path,) = [p for p in small_site.objects("snapshots") if p.name == first["id"]]
+    path.unlink()
+    for command in (["snapshots"], ["verify", "--quick"]):
+        assert first["id"] in small_site.inside(*command).expect(3).out
+    assert second["parent"] == first["id"]
+
+
+def test_the_newest_snapshot_removed_shows_by_its_head(small_site: Site) -> None:
+    """From the bucket alone that cannot be seen; the head that the backup printed is what one compares."""
+    small_site.backup()
+    taken = small_site.backup()
+    next(p for p in small_site.objects("snapshots") if p.name == taken["id"]).unlink()
+    listed = small_site.inside("snapshots").expect(0).document["snapshots"]
+    assert taken["head"] not in {s["head"] for s in listed}
+
+
+def test_a_copy_opens_elsewhere_and_moved_objects_do_not(stocked: Site, root: Path) -> None:
+    """A repository is its objects: copied whole it opens; an object under another name does not."""
+    copy = root / "elsewhere"
+    shutil.copytree(stocked.directory, copy)
+    stocked.configure(url=f"file://{copy}")
+    stocked.inside("verify", "--data").expect(0)
+    packs = sorted(p for p in (copy / "packs").rglob("*") if p.is_file())
+    moved = packs[0].with_name(packs[0].name[:2] + os.urandom(15).hex())
+    body = packs[0].read_bytes()
+    packs[0].unlink()
+    moved.write_bytes(body)
+    stocked.inside("verify", "--data").expect(3)
+    header = next(p for p in (copy / "snapshots").rglob("*Z-*"))
+    header.rename(header.with_name(header.name[:-1] + ("0" if header.name[-1] != "0" else "1")))
+    stocked.inside("snapshots").expect(3)
+
+
+@pytest.mark.parametrize("replaced", ["repository.json and keys", "keys", "public half"])
+def test_a_thief_cannot_redirect_later_backups(
+    stocked: Site, new_site: Callable, small_source: Source, replaced: str
+) -> None:
+    """With the trust pinned, keys of somebody else are refused before anything is written."""
+    other = new_site(small_source)
+    before = [p.name for p in stocked.objects("packs")]
+    (ours,), (theirs,) = stocked.objects("keys"), other.objects("keys")
+    if replaced == "public half":
+        text, foreign = ours.read_text(), theirs.read_text()
+        mark = '"public_key":"'
+        start, other_start = text.index(mark) + len(mark), foreign.index(mark) + len(mark)
+        half = foreign[other_start : foreign.index('"', other_start)]
+        ours.write_text(text[:start] + half + text[text.index('"', start) :])
+    else:
+        ours.write_bytes(theirs.read_bytes())
+        if "repository" in replaced:
+            shutil.copy(other.directory / "repository.json", stocked.directory / "repository.json")
+    answer = stocked.inside("backup", config=stocked.write_config).expect(3)
+    assert answer.error["code"] == "untrusted-keys"
+    assert [p.name for p in stocked.objects("packs")] == before
+
+
+def test_the_write_role_alone_reads_nothing(small_site: Site) -> None:
+    """It backs up twice, the second time incrementally; verify --data and restore are refused with a hint."""
+    first = small_site.backup()
+    second = small_site.backup()
+    assert second["bytes_stored"] < first["bytes_stored"] / 5
+    for command in (
+        ["verify", "--data"],
+        ["restore", COMPONENT, "--to", "file:/dev/shm/never"],
+        ["verify", "--restore"],
+    ):
+        answer = small_site.inside(*command, config=small_site.write_config).expect(1)
+        assert answer.error["code"] == "key-refused"
+        assert "read" in answer.error["hint"]
+    assert not Path("/dev/shm/never").exists()
+    assert small_site.objects("evidence") == []
+
+
+def test_two_backups_at_once(small_site: Site) -> None:
+    """No lock, and both are whole."""
+    runs = [small_site.start("backup", config=small_site.write_config) for _ in range(2)]
+    ids = {run.wait().expect(0).snapshot["id"] for run in runs}
+    assert set(small_site.ids()) == ids
+    for one in ids:
+        small_site.inside("verify", COMPONENT, "--data", "--snapshot", one).expect(0)
+    small_site.is_as_good_as_before(small_site.ids())
+
+
+def test_a_frozen_backup_misses_its_deadline(new_site: Callable, source: Source) -> None:
+    """SIGSTOP past the commit deadline: nothing is committed, and the next run succeeds."""
+    site = new_site(source, grace="6s")
+    run = site.start("backup", config=site.write_config)
+    run.until_event("started")
+    run.signal(signal.SIGSTOP)
+    time.sleep(4)
+    run.signal(signal.SIGCONT)
+    answer = run.wait().expect(1)
+    assert answer.error["code"] == "commit-refused"
+    assert site.ids() == []
+
+
+def test_a_full_disk(new_site: Callable, small_source: Source) -> None:
+    """ENOSPC: exit 1, nothing half-written, and with space again the next run succeeds."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small filesystem")
+    site = new_site(small_source)
+    kept = site.backup()
+    place = site.directory
+    moved = place.with_name("moved")
+    place.rename(moved)
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], check=True)
+    try:
+        shutil.copytree(moved, place, dirs_exist_ok=True)
+        with (place / "filler").open("wb") as filler:
+            filler.write(b"x" * ((shutil.disk_usage(place).free // 4096 - 2) * 4096))
+        answer = site.inside("backup", "--full", config=site.write_config).expect(1)
+        assert answer.error["code"] == "store-full"
+        (place / "filler").unlink()
+        assert site.ids() == [kept["id"]]
+        site.is_as_good_as_before([kept["id"]])
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_the_storage_goes_and_comes_back(new_s3_site: Callable, source: Source, root: Path) -> None:
+    """A server that is away for seconds delays a backup; one that stays away ends it with exit 5, and the rest is as it was."""
+    server = S3Server(root / "s3")
+    server.start()
+    try:
+        site = new_s3_site(server, source)
+        run = site.start("backup", config=site.write_config)
+        run.until_event("started")
+        server.stop()
+        time.sleep(3)
+        server.start()
+        taken = run.wait().expect(0).snapshot
+        run = site.start("backup", "--full", config=site.write_config)
+        run.until_event("started")
+        server.stop()
+        answer = run.wait(200).expect(5)
+        assert answer.error["retry"] is True
+        server.start()
+        site.is_as_good_as_before([taken["id"]])
+    finally:
+        server.remove()
+
+
+def test_the_database_dies_in_the_middle(new_site: Callable, root: Path) -> None:
+    """PostgreSQL killed: no snapshot; when it is back, the next run succeeds."""
+    server = PostgresServer(root / "pg")
+    server.start()
+    try:
+        data.fill_console_like(server.create_database("dies"), scale=1.0)
+        site = new_site(source_on(server, "dies"))
+        run = site.start("backup", config=site.write_config)
+        run.until_event("started")
+        run.program("pg_dump")
+        server.kill()
+        assert run.wait().code in {1, 5}
+        assert site.ids() == []
+        server.start()
+        site.is_as_good_as_before([])
+    finally:
+        server.remove()
+
+
+def needles(secret: str) -> list[bytes]:
+    """The forms in which a secret could leak."""
+    raw = secret.encode()
+    return [raw, base64.b64encode(raw)[:-2], raw.hex().encode()]
+
+
+def leaks(secret: str, *haystacks: bytes) -> bool:
+    """Whether any form of the secret is in any of them."""
+    return any(needle in hay for needle in needles(secret) for hay in haystacks)
+
+
+def test_a_planted_password_leaks_nowhere(small_site: Site, small_source: Source) -> None:
+    """Not in output, logs, arguments, environments of programs, stored objects, or what decrypts from catalogs and headers."""
+    secret = small_source.password
+    assert leaks(secret, b"x" + secret.encode()), "the check itself must be able to fail"
+    for directory in (small_site.root.parent, small_site.root, small_site.tmp):
+        directory.chmod(0o755)  # where root runs this, scratch servers run as another user
+    arguments: set[bytes] = set()
+    answers = []
+    for command in (["backup"], ["verify", "--restore"], ["restore", COMPONENT, "--to", "canary_out"]):
+        run = small_site.start(*command, "-v")
+        while run.running:
+            for process in [psutil.Process(run.pid), *run.family()]:
+                for part in ("cmdline", "environ"):
+                    try:
+                        arguments.add(Path(f"/proc/{process.pid}/{part}").read_bytes())
+                    except OSError:
+                        continue
+            time.sleep(0.02)
+        answers.append(run.wait().expect(0))
+    small_site.password_file.write_text("wrong-" + secret + "\n")
+    answers.append(small_site.drctl("backup"))
+    assert answers[-1].code != 0
+    said = [text.encode() for a in answers for text in (a.out, a.err)]
+    stored = [path.read_bytes() for path in small_site.objects()]
+    assert not leaks(secret, *said, *stored, *arguments)
+    small_site.password_file.write_text(secret + "\n")
+    with small_site.opened() as repository:
+        found, _damaged = repository.snapshots()
+        inside = [repr(s.header).encode() for s in found]
+        for one in found:
+            inside += [repr(entry).encode() for entry in repository.trees(one)[0].entries()]
+    assert inside
+    assert not leaks(secret, *inside)
+    small_site.leaves_no_credentials()
