@@ -13,6 +13,7 @@ _EPILOG = epilog("drctl keys generate-file /etc/drctl/demo.key", "drctl keys lis
 
 
 @click.group("keys", epilog=_EPILOG)
+@common
 def command() -> None:
     """List the repository's recipients, or make a key file."""
 

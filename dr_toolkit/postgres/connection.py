@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -165,13 +165,11 @@ def credentials(settings: ConnectionSettings) -> Iterator[dict[str, str]]:
     """Give an environment for PostgreSQL's programs; the password lies in a private file until the block ends.
 
     The environment is minimal: of the caller's own only ``PATH``, ``HOME`` and ``TZ`` survive, no ``PG*`` variable. The files
-    belong to this user: a program started as another user cannot read them.
+    belong to this user: a program started as another user cannot read them. On Linux they exist in memory only, reached through
+    this process's descriptors, so that not even a run that is killed leaves a password on disk.
     """
-    directory = tempfile.mkdtemp(prefix="drctl-")  # mkdtemp makes it 0700
-    try:
-        yield _environment(settings, Path(directory))
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with ExitStack() as files:
+        yield _environment(settings, lambda name, text: files.enter_context(_private_file(name, text)))
 
 
 _FIELDS = frozenset(
@@ -230,7 +228,7 @@ def _problems(settings: ConnectionSettings) -> Iterator[str]:
         yield "a parameter of the URL holds a line break"
 
 
-def _environment(settings: ConnectionSettings, directory: Path) -> dict[str, str]:
+def _environment(settings: ConnectionSettings, keep: Callable[[str, str], str]) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TZ") if name in os.environ}
     values = {
         "PGHOST": ",".join(host for host, _ in settings.hosts),
@@ -249,11 +247,11 @@ def _environment(settings: ConnectionSettings, directory: Path) -> dict[str, str
         {_ENVIRONMENT_OF_OPTION[k]: v for k, v in settings.options.items() if k in _ENVIRONMENT_OF_OPTION}
     )
     if settings.password is not None:
-        values["PGPASSFILE"] = _private_file(directory / "pgpass", f"*:*:*:*:{_escape(settings.password)}\n")
+        values["PGPASSFILE"] = keep("pgpass", f"*:*:*:*:{_escape(settings.password)}\n")
     others = {k: v for k, v in settings.options.items() if k not in _ENVIRONMENT_OF_OPTION}
     if others:
         lines = "".join(f"{name}={value}\n" for name, value in others.items())
-        values["PGSERVICEFILE"] = _private_file(directory / "service", f"[{_SERVICE}]\n{lines}")
+        values["PGSERVICEFILE"] = keep("service", f"[{_SERVICE}]\n{lines}")
         values["PGSERVICE"] = _SERVICE
     return {
         **kept,
@@ -267,8 +265,29 @@ def _escape(password: str) -> str:
     return password.replace("\\", "\\\\").replace(":", "\\:")
 
 
-def _private_file(path: Path, text: str) -> str:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+@contextmanager
+def _private_file(name: str, text: str) -> Iterator[str]:
+    """A file of mode 0600 that is gone when the block ends; its path, for programs of this user."""
+    if not hasattr(os, "memfd_create"):
+        directory = tempfile.mkdtemp(prefix="drctl-")  # mkdtemp makes it 0700
+        try:
+            yield _write(
+                os.open(Path(directory) / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600),
+                text,
+                Path(directory) / name,
+            )
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+        return
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        os.fchmod(descriptor, 0o600)  # libpq ignores a password file that others may read
+        yield _write(os.dup(descriptor), text, Path(f"/proc/{os.getpid()}/fd/{descriptor}"))
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int, text: str, path: Path) -> str:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     return str(path)

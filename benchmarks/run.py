@@ -1,0 +1,72 @@
+"""``python -m benchmarks.run``: all measurements, as tables on standard output. Takes some ten minutes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from benchmarks import cases, table
+from benchmarks.site import COMPONENT, Site
+
+NAMES = ("dump-disk", "dump-s3", "incremental", "restore")
+BIG_MB = 5000
+
+
+def main() -> None:
+    """Measure, then print."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--size", type=float, default=1000, metavar="MB", help="of the archive (1000)")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved; medians are shown (3)")
+    parser.add_argument("--only", action="append", choices=NAMES, help="this measurement; may be repeated")
+    parser.add_argument(
+        "--big", action="store_true", help=f"only memory: one backup and one restore of {BIG_MB} MB"
+    )
+    asked = parser.parse_args()
+    if asked.rounds < 1 or asked.size <= 0:
+        parser.error("--rounds and --size must be greater than zero")
+    lines = _big(asked.size) if asked.big else _all(asked.size, asked.rounds, asked.only or NAMES)
+    print("\n" + "\n".join(lines))
+
+
+def _all(size: float, rounds: int, names: tuple[str, ...] | list[str]) -> list[str]:
+    print(f"load {os.getloadavg()[0]:.2f}; filling a database of about {size:.0f} MB", flush=True)
+    with Site(size) as site:
+        archive = _archive_size(site)
+        lines = table.machine(site, archive, rounds)
+        for name in names:
+            print(f"{name} (load {os.getloadavg()[0]:.2f})", flush=True)
+            lines += _one(site, name, rounds, archive)
+        return lines
+
+
+def _one(site: Site, name: str, rounds: int, size: int) -> list[str]:
+    if name == "dump-disk":
+        return table.comparison("First dump, to local disk", cases.dump(site, "disk", rounds), size)
+    if name == "dump-s3":
+        return table.comparison("First dump, to the S3 server", cases.dump(site, "s3", rounds), size)
+    if name == "incremental":
+        return table.shares(cases.incremental(site, rounds))
+    results = cases.restore(site, rounds)
+    lines = table.comparison("Restore into a new database", results, size)
+    return lines + table.stages(next(iter(results.values())))
+
+
+def _big(default_size: float) -> list[str]:
+    lines: list[str] = []
+    for size in (default_size, BIG_MB):
+        print(f"memory at about {size:.0f} MB", flush=True)
+        with Site(size) as site:
+            lines += table.memory(cases.memory(site), _archive_size(site))
+    return lines
+
+
+def _archive_size(site: Site) -> int:
+    """Bytes of a snapshot's content; also brings everything into the page cache before the first round."""
+    config = site.new_repository("disk")
+    (snapshot,) = site.drctl(config, "backup", COMPONENT).document["snapshots"]
+    site.remove_repository(config)
+    return int(snapshot["bytes_source"])
+
+
+if __name__ == "__main__":
+    main()
