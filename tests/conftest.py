@@ -16,6 +16,7 @@ import pytest
 from devstack.bao import BaoServer
 from devstack.postgres import PostgresServer
 from devstack.s3 import S3Server
+from dr_toolkit import log
 
 
 @pytest.fixture(scope="session")
@@ -106,3 +107,10 @@ def bucket(s3_server: S3Server) -> str:
 def tmp_repository_dir(tmp_path: Path) -> Path:
     """A path, not made yet, for a repository in a directory."""
     return tmp_path / "repository"
+
+
+@pytest.fixture(autouse=True)
+def quiet_log() -> Iterator[None]:
+    """A command that ran within this process must not leave its log switched on for the next test."""
+    yield
+    log.silence()
