@@ -18,6 +18,9 @@ CARRIED = "DRCTL_EXEC_"
 """The program's environment travels under this prefix, so that its ``LD_LIBRARY_PATH`` or locale cannot disturb this
 interpreter, and what this interpreter adds for itself (``LC_CTYPE``) does not reach the program."""
 
+_DEFAULT = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+"""Python ignores the first two, a shell's ``&`` the next two, and exec keeps "ignored": a program could not be ended."""
+
 _PR_SET_PDEATHSIG = 1
 _CANNOT_PREPARE = 126
 _CANNOT_START = 127
@@ -46,11 +49,7 @@ def _environment() -> dict[str, str]:
 def main(arguments: list[str]) -> None:
     """Become the program; come back only when that is impossible."""
     parent, number, user, program, *argv = arguments
-    for name in (
-        signal.SIGPIPE,
-        signal.SIGXFSZ,
-        signal.SIGINT,
-    ):  # Python changed these, and exec keeps "ignored"
+    for name in _DEFAULT:
         signal.signal(name, signal.SIG_DFL)
     try:
         if user != "-":
