@@ -14,12 +14,13 @@ from dr_toolkit.repository.repository import Repository
 
 UPLOADS = 2
 """Objects on their way at once: with a pack's size this bounds memory."""
+_LOOK_UP_SECONDS = 0.5
 LAST_SECONDS = 5.0
 """How long objects that are on their way are waited for when the run is given up."""
 
 
 class PackOutput:
-    """Seals chunks into packs and stores finished objects in the background. Used by one thread.
+    """Seals chunks into packs and stores finished objects in the background. Used by one thread, but for ``close``.
 
     Args:
         repository: where objects go.
@@ -31,6 +32,7 @@ class PackOutput:
         self._component = component
         self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="drctl-put")
         self._putting: deque[Future[None]] = deque()
+        self._closed = False
         self._pack: PackBuilder | None = None
         self._sizes: dict[bytes, int] = {}
         self._used: dict[bytes, int] = {}
@@ -75,7 +77,7 @@ class PackOutput:
     def put(self, name: str, data: bytes | bytearray) -> None:
         """Store an object in the background; waits when ``UPLOADS`` are on their way."""
         while len(self._putting) >= UPLOADS:
-            self._putting.popleft().result()
+            self._settled(self._putting.popleft())
         self._putting.append(self._uploads.submit(self._repository.store.put, name, data))
         self.bytes_stored += len(data)
 
@@ -88,9 +90,17 @@ class PackOutput:
         if self._pack is not None:
             raise errors.SourceError("a pack was left open", on=self._component)
         while self._putting:
-            self._putting.popleft().result()
+            self._settled(self._putting.popleft())
+
+    def _settled(self, upload: Future[None]) -> None:
+        """Wait for one upload, but not after ``close``, which another thread may call."""
+        while not wait([upload], timeout=_LOOK_UP_SECONDS).done:
+            if self._closed:
+                raise errors.CommitRefused("the backup was given up", on=self._component)
+        upload.result()
 
     def close(self) -> None:
         """Stop. What is on its way gets a moment; a storage that is away keeps nobody waiting. Idempotent."""
+        self._closed = True
         self._uploads.shutdown(wait=False, cancel_futures=True)
-        wait([f for f in self._putting if not f.cancelled()], timeout=LAST_SECONDS)
+        wait([f for f in tuple(self._putting) if not f.cancelled()], timeout=LAST_SECONDS)

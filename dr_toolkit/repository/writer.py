@@ -1,76 +1,21 @@
-"""Writing a snapshot: entries become chunks, chunks become packs, and the header is created last.
-
-One direction, bounded queues between the stages::
-
-    write() ─ cut ─▶ hash ─▶ known? ─▶ compress and check ─▶ seal into the pack ─▶ store
-    caller          pool    caller     pool                   caller               uploads
-
-The native code of the pool's stages (BLAKE3, zstd) and of the store releases the GIL.
-"""
+"""Writing a snapshot: entries go through the pipeline into packs, and the header is created last."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
 import msgspec
 
 from dr_toolkit import __version__, clock, errors
-from dr_toolkit.repository import chunking, crypto, known, layout, records, snapshot, zstd
+from dr_toolkit.repository import known, layout, records, snapshot
 from dr_toolkit.repository.catalog import PageStore, TreeWriter
 from dr_toolkit.repository.entries import Cutting
-from dr_toolkit.repository.known import Place
 from dr_toolkit.repository.pack_output import PackOutput
-from dr_toolkit.repository.records import Begin, Extent, Finish
+from dr_toolkit.repository.pipeline import SEGMENT, End, Open, Piece, Pipeline, Stages
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Header, Snapshot
-
-SEGMENT = 2 << 20
-"""Content gathered before it is cut and handed to the pool."""
-BATCHES = 6
-"""Batches between two stages at most: with ``SEGMENT`` this bounds memory."""
-PRIVATE_PREFIX = 32
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Chunks of one entry, in order. ``skip`` bytes at the start of each chunk are not content (private entries)."""
-
-    path: str
-    offset: int
-    chunks: list[bytes]
-    skip: int
-    hashed: Future[list[bytes]]
-    ids: list[bytes]
-    places: list[Place | None]
-    compressed: Future[list[bytes]] | None = None
-
-
-@dataclass(slots=True)
-class _Open:
-    """The entry that is being written; travels through the queues as the mark of its beginning."""
-
-    path: str
-    kind: str
-    cutting: Cutting
-    size: int = 0
-    handed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """The mark of an entry's end."""
-
-    entry: _Open
-    meta: dict[str, Any]
-
-
-_Item = _Batch | _Open | _End
 
 
 class SnapshotWriter:
@@ -102,20 +47,18 @@ class SnapshotWriter:
         self._known = known.Known(repository, component, self.parent, self._started, full=full)
         self._output = PackOutput(repository, component)
         self._prepare_catalog()
-        workers = max(2, min(8, os.cpu_count() or 2))
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="drctl-chunk")
         self._buffer = bytearray()
-        self._hashing: deque[_Item] = deque()
-        self._compressing: deque[_Item] = deque()
-        self._entry: _Open | None = None
+        self._entry: Open | None = None
         self._last_path = b""
-        self.entries = self.bytes_source = self.bytes_new = 0
-        seed = int.from_bytes(repository.keys.derived("cut")[:4], "big") & 0x7FFFFFFF
-        self._cutters: dict[Cutting, chunking.Cutter] = {
-            "content": chunking.ContentCutter(seed),
-            "fixed": chunking.FixedCutter(),
-            "private": chunking.FixedCutter(),
-        }
+        self.entries = self.bytes_source = 0
+        self._stages = Stages(
+            self._known,
+            self._output,
+            self._tree,
+            seed=int.from_bytes(repository.keys.derived("cut")[:4], "big") & 0x7FFFFFFF,
+            chunk_key=repository.keys.derived("chunk-id"),
+        )
+        self._pipeline = Pipeline(self._stages)
 
     def _prepare_catalog(self) -> None:
         keys = self._repository.keys
@@ -124,7 +67,6 @@ class SnapshotWriter:
         parents = self._repository.trees(self.parent) if self.parent else (None, None)
         self._tree = TreeWriter("entries", self._pages, cut_key, parents[0])
         self._pack_tree = TreeWriter("packs", self._pages, cut_key, parents[1])
-        self._chunk_key = keys.derived("chunk-id")
 
     def __enter__(self) -> Self:
         return self
@@ -134,8 +76,13 @@ class SnapshotWriter:
 
     def abort(self) -> None:
         """Stop the threads. Nothing becomes visible. Idempotent."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
         self._output.close()
+        self._pipeline.close()
+
+    @property
+    def bytes_new(self) -> int:
+        """Bytes of content that was not stored before; whole after ``commit``."""
+        return self._stages.bytes_new
 
     @property
     def bytes_stored(self) -> int:
@@ -159,8 +106,8 @@ class SnapshotWriter:
                 unaffected="nothing was committed",
             )
         self._last_path = encoded
-        self._entry = _Open(path, kind, cutting)
-        self._hashing.append(self._entry)
+        self._entry = Open(path, kind, cutting)
+        self._pipeline.add(self._entry)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """See ``EntrySink``."""
@@ -170,113 +117,35 @@ class SnapshotWriter:
         for start in range(0, len(view), SEGMENT):
             self._buffer += view[start : start + SEGMENT]
             if len(self._buffer) >= SEGMENT:
-                self._cut(entry, final=False)
+                self._hand_over(entry, final=False)
 
     def cut(self) -> None:
         """See ``EntrySink``."""
-        self._cut(self._current(), final=True)
+        self._hand_over(self._current(), final=True)
 
     def end(self, meta: Mapping[str, Any]) -> None:
         """See ``EntrySink``."""
         entry = self._current()
-        self._cut(entry, final=True)
+        self._hand_over(entry, final=True)
         if len(msgspec.json.encode(meta)) > records.META_LIMIT:
             raise errors.SourceError(
                 f'the facts about "{entry.path}" are too large',
                 on=entry.path,
                 unaffected="nothing was committed",
             )
-        self._hashing.append(_End(entry, dict(meta)))
+        self._pipeline.add(End(entry, meta))
         self._entry = None
         self.entries += 1
         self.bytes_source += entry.size
-        self._drain(BATCHES)
 
-    def _current(self) -> _Open:
+    def _hand_over(self, entry: Open, *, final: bool) -> None:
+        piece, self._buffer = Piece(entry, self._buffer, final), bytearray()
+        self._pipeline.add(piece)
+
+    def _current(self) -> Open:
         if self._entry is None:
             raise errors.SourceError("content was written outside of an entry", on=self._component)
         return self._entry
-
-    # -- the pipeline -------------------------------------------------------------------------------------------------
-
-    def _cut(self, entry: _Open, *, final: bool) -> None:
-        """Turn the buffer into a batch of whole chunks; what may still grow stays."""
-        private = entry.cutting == "private"
-        if private and not final and len(self._buffer) < records.CHUNK_LIMIT - PRIVATE_PREFIX - SEGMENT:
-            return
-        lengths = list(self._cutters[entry.cutting].lengths(self._buffer, final=final))
-        if not lengths:
-            return
-        view, position, chunks = memoryview(self._buffer), 0, []
-        for length in lengths:
-            piece = bytes(view[position : position + length])
-            chunks.append(os.urandom(PRIVATE_PREFIX) + piece if private else piece)
-            position += length
-        view.release()
-        del self._buffer[:position]
-        hashed = self._pool.submit(hash_chunks, chunks, self._chunk_key)
-        skip = PRIVATE_PREFIX if private else 0
-        self._hashing.append(_Batch(entry.path, entry.handed, chunks, skip, hashed, [], []))
-        entry.handed += position
-        self._drain(BATCHES)
-
-    def _drain(self, keep: int) -> None:
-        """Move items along until at most ``keep`` wait in each queue."""
-        while len(self._hashing) > keep:
-            item = self._hashing.popleft()
-            if isinstance(item, _Open):
-                self._known.begin(item.path)
-            elif isinstance(item, _Batch):
-                self._look_up(item)
-            self._compressing.append(item)
-        while len(self._compressing) > keep:
-            self._settle(self._compressing.popleft())
-
-    def _look_up(self, batch: _Batch) -> None:
-        batch.ids = batch.hashed.result()
-        batch.places = [None if batch.skip else self._known.find(chunk_id) for chunk_id in batch.ids]
-        fresh = [
-            (c, i) for c, i, place in zip(batch.chunks, batch.ids, batch.places, strict=True) if place is None
-        ]
-        if fresh:
-            batch.compressed = self._pool.submit(compress_chunks, fresh, self._chunk_key)
-
-    def _settle(self, item: _Item) -> None:
-        """The last stage, in order: seal what is new, and write the records."""
-        if isinstance(item, _Open):
-            self._tree.add(item.path, records.BEGIN, Begin(item.path, item.kind))
-        elif isinstance(item, _End):
-            self._tree.add(item.entry.path, records.FINISH, Finish(item.entry.size, item.meta))
-        else:
-            self._settle_batch(item)
-
-    def _settle_batch(self, batch: _Batch) -> None:
-        compressed = iter(batch.compressed.result() if batch.compressed else ())
-        offset = batch.offset
-        for chunk, chunk_id, found in zip(batch.chunks, batch.ids, batch.places, strict=True):
-            length, place = len(chunk) - batch.skip, found
-            if place is None:
-                place = self._output.add(chunk_id, len(chunk), next(compressed), batch.path, offset)
-                self.bytes_new += length
-                if not batch.skip:
-                    self._known.remember(chunk_id, place)
-            self._output.use(place, self._known.size_of(place.pack))
-            self._tree.add(
-                batch.path,
-                offset,
-                Extent(
-                    offset,
-                    length,
-                    chunk_id,
-                    batch.skip,
-                    place.chunk_length,
-                    place.pack,
-                    place.frame,
-                    place.offset,
-                    place.length,
-                ),
-            )
-            offset += length
 
     # -- the commit ---------------------------------------------------------------------------------------------------
 
@@ -299,7 +168,7 @@ class SnapshotWriter:
         """
         if self._entry is not None:
             raise errors.SourceError(f'the entry "{self._entry.path}" was not ended', on=self._entry.path)
-        self._drain(0)
+        self._pipeline.finish()
         entries_root = self._tree.finish()
         self._output.flush()
         for use in self._output.uses():
@@ -355,26 +224,3 @@ class SnapshotWriter:
                 hint=f"check that nothing it needs was pruned: drctl verify {header.component} --data; and run the backup again",
             )
         return made
-
-
-def hash_chunks(chunks: Sequence[bytes], key: bytes) -> list[bytes]:
-    """Chunk ids of ``chunks``."""
-    return [crypto.keyed_hash(key, chunk) for chunk in chunks]
-
-
-def compress_chunks(chunks: Sequence[tuple[bytes, bytes]], key: bytes) -> list[bytes]:
-    """Compress (chunk, chunk id) pairs, and check each by decompressing and hashing it again.
-
-    Encoders have had bugs that cost others data; one is found here, before anything is stored.
-    """
-    frames = []
-    for chunk, chunk_id in chunks:
-        frame = zstd.compress(chunk)
-        if crypto.keyed_hash(key, zstd.decompress(frame, len(chunk), "a new chunk")) != chunk_id:
-            raise errors.Damaged(
-                "a chunk does not survive compression",
-                fault="chunk-id",
-                hint="check this machine's memory and zstd library",
-            )
-        frames.append(frame)
-    return frames
