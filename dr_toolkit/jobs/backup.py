@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +13,14 @@ from dr_toolkit.config import Config, PostgresDumpConfig
 from dr_toolkit.jobs import opening
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres import dump, server, server_facts, tools
+from dr_toolkit.postgres.connection import ConnectionSettings
 from dr_toolkit.repository import snapshot as snapshots
 from dr_toolkit.repository.repository import Point, Repository
 from dr_toolkit.repository.snapshot import Snapshot
 from dr_toolkit.repository.writer import SnapshotWriter
 
 _log = log.get("jobs.backup")
+_LOCK_WAIT_S = 2.0
 _POINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -113,7 +116,7 @@ def plan(config: Config, repository: Repository, request: Request) -> list[Plann
     planned = []
     for name, component in opening.chosen_components(config, request.components).items():
         settings = opening.source_settings(component, config)
-        with closing(server.connect(settings)) as session:
+        with _session(settings) as session:
             chosen = tools.choose(session.info.server_version, settings.programs, tls=settings.tls_required)
             size = server_facts.data_size(session)
         known, _damaged = repository.snapshots(name)
@@ -139,7 +142,7 @@ def _one(
     progress: Progress,
 ) -> Snapshot:
     settings = opening.source_settings(component, config)
-    with closing(server.connect(settings)) as session:
+    with _session(settings) as session:
         source = server_facts.facts(session)
         chosen = tools.choose(session.info.server_version, settings.programs, tls=settings.tls_required)
         progress.start(server_facts.data_size(session), name)
@@ -153,6 +156,14 @@ def _one(
         taken = writer.commit(facts, made.warnings)
         _stage("committed", component=name, snapshot=taken.id)
         return taken
+
+
+@contextmanager
+def _session(settings: ConnectionSettings) -> Iterator[server.Connection]:
+    """A session for a few questions, which no setting of the role and no locked table may hold up."""
+    with closing(server.connect(settings)) as session:
+        server.set_timeouts(session, lock_s=_LOCK_WAIT_S)
+        yield session
 
 
 def _stage(event: str, **fields: Any) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import cast
 
 from dr_toolkit import log, process
 from dr_toolkit.errors import DrctlError, ProgramError, SourceError, SourceUnreachable
+from dr_toolkit.postgres import server, server_facts
 from dr_toolkit.postgres.archive import open_archive
 from dr_toolkit.postgres.archive_stream import Readable
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
@@ -29,6 +30,7 @@ _GONE = re.compile(
     r"could not receive data|SSL SYSCALL error|the database system is|no connection to the server",
     re.IGNORECASE,
 )
+_LOCKED = re.compile(r"timeout.*LOCK TABLE", re.DOTALL)
 _COMPLAINT = re.compile(r"pg_dump(all)?: (error|detail): ")
 _LINE_LIMIT = 300
 _LINES = 4
@@ -134,7 +136,18 @@ def _explained(error: ProgramError, settings: ConnectionSettings) -> DrctlError:
         return SourceUnreachable(
             message, on=place, hint="look at the server, then run the backup again", unaffected=unaffected
         )
+    if _LOCKED.search(error.stderr):
+        message += f"; locks are held by {_holders(settings)}"
     return SourceError(message, on=place, hint=_hint(error.stderr), unaffected=unaffected)
+
+
+def _holders(settings: ConnectionSettings) -> str:
+    """Who held up the dump, if they still do."""
+    try:
+        with closing(server.connect(settings)) as session:
+            return "; ".join(server_facts.lock_holders(session)) or "nobody any more"
+    except DrctlError:
+        return "somebody (the server did not say who)"
 
 
 def _said(stderr: str) -> str:
@@ -149,7 +162,7 @@ def _hint(stderr: str) -> str | None:
         return "the backup's role needs pg_read_all_data (PostgreSQL 14 and newer), and SELECT on each large object"
     if "row-level security" in stderr or "row security" in stderr:
         return "the backup's role needs BYPASSRLS, or the dump would leave rows out"
-    if "timeout" in stderr and "LOCK TABLE" in stderr:
+    if _LOCKED.search(stderr):
         return (
             "something holds a lock on a table, a migration for example; run the backup again when it is done"
         )

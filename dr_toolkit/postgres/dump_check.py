@@ -11,11 +11,6 @@ from dr_toolkit.postgres.connection import ConnectionSettings
 from dr_toolkit.postgres.dump_entries import DumpedTable
 
 _NAMED = 5
-_NO_TIMEOUTS = """
-    SELECT set_config(name, '0', false) FROM pg_settings
-    WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout',
-                   'idle_session_timeout')
-"""
 
 
 class SourceSnapshot:
@@ -68,7 +63,7 @@ def source_snapshot(settings: ConnectionSettings) -> Iterator[SourceSnapshot]:
     """Hold a snapshot of the source for `pg_dump --snapshot` until the block ends."""
     connection = server.connect(settings)
     try:
-        server.query(connection, _NO_TIMEOUTS)
+        server.set_timeouts(connection)
         server.query(connection, "SET row_security = off")
         server.query(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         yield SourceSnapshot(connection, str(server.query(connection, "SELECT pg_export_snapshot()")[0][0]))

@@ -5,30 +5,86 @@ The only file that imports psycopg: its errors are translated here.
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors, pq, sql
+from psycopg.adapt import Loader
 
 from dr_toolkit.errors import DrctlError, SourceError, SourceUnreachable
 from dr_toolkit.postgres.connection import ConnectionSettings
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 Composable = sql.Composable
 
+_UNKNOWN_ENCODING = "SQL_ASCII"
+_TEXT_TYPES = ("text", "name", "varchar", "bpchar")
+_TIMEOUTS = """
+    SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN %s ELSE '0' END, false) FROM pg_catalog.pg_settings
+    WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout',
+                   'idle_session_timeout')
+"""
+
 
 def connect(settings: ConnectionSettings, *, autocommit: bool = True) -> Connection:
-    """Open a session.
+    """Open a session to where the settings say, and nowhere else: libpq's own variables are not read.
 
     Raises:
         SourceUnreachable: refused, timed out, starting up, or no connection is free.
         SourceError: the server is there and says no: password, role, database, TLS.
     """
     with translated(settings.redacted()):
-        return psycopg.connect(**settings.conninfo(), autocommit=autocommit)  # type: ignore[arg-type]
+        with _without_variables():
+            connection = psycopg.connect(**settings.conninfo(), autocommit=autocommit)  # type: ignore[arg-type]
+        if connection.info.parameter_status("client_encoding") == _UNKNOWN_ENCODING:
+            for name in _TEXT_TYPES:
+                connection.adapters.register_loader(name, _Text)
+        return connection
+
+
+def set_timeouts(connection: Connection, *, lock_s: float = 0) -> None:
+    """Make a session independent of the timeouts that a role or a database may have.
+
+    Args:
+        connection: the session.
+        lock_s: how long a statement waits for a lock; 0 for as long as it takes.
+    """
+    query(connection, _TIMEOUTS, (f"{int(lock_s * 1000)}ms",))
+
+
+class _Text(Loader):
+    """Text of a database that does not know its encoding. psycopg would give bytes; what is not UTF-8 is written as escapes."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode("utf-8", "backslashreplace")
+
+
+_environment_lock = threading.Lock()
+
+
+@contextmanager
+def _without_variables() -> Iterator[None]:
+    """Take libpq's variables out of the environment, as PostgreSQL's programs never see them either.
+
+    Most would be overruled, but ``PGHOSTADDR`` or ``PGSERVICE`` could lead a session of ours to another server than the programs.
+    They are put back: a reference of the configuration (``env:PGPASSWORD``) may name one.
+    """
+    with _environment_lock:
+        names = {option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar}
+        names |= {"PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO"}
+        taken = {name: os.environ.pop(name) for name in names if name in os.environ}
+        try:
+            yield
+        finally:
+            os.environ.update(taken)
 
 
 @contextmanager

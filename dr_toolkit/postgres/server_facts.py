@@ -48,6 +48,21 @@ _DATA_SIZE = """
                                      OR oid = 'pg_largeobject'::regclass) AND relpersistence <> 't'
 """
 
+_DATA_SIZE_ESTIMATE = """
+    SELECT coalesce(sum(greatest(c.relpages, 0) + greatest(t.relpages, 0)), 0)::bigint * current_setting('block_size')::bigint
+    FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
+    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
+          AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+"""
+_LOCK_HOLDERS = """
+    SELECT a.pid, coalesce(a.usename, ''), coalesce(a.application_name, ''),
+           string_agg(DISTINCT l.relation::regclass::text, ', ')
+    FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_class c ON c.oid = l.relation
+    WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND c.relkind IN ('r', 'p')
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    GROUP BY 1, 2, 3 ORDER BY 1 LIMIT 5
+"""
+
 
 def facts(connection: server.Connection) -> dict[str, Any]:
     """Facts that a restore, an upgrade or a person will want to know; JSON-able, under 3 KiB.
@@ -80,8 +95,22 @@ def facts(connection: server.Connection) -> dict[str, Any]:
 
 
 def data_size(connection: server.Connection) -> int:
-    """Bytes of tables and large objects without indexes: what a dump will roughly read."""
-    return int(server.query(connection, _DATA_SIZE)[0][0])
+    """Bytes of tables and large objects without indexes: what a dump will roughly read.
+
+    Where a table is locked for longer than the session waits, the last ANALYZE's word is taken.
+    """
+    try:
+        return int(server.query(connection, _DATA_SIZE)[0][0])
+    except SourceError:
+        return int(server.query(connection, _DATA_SIZE_ESTIMATE)[0][0])
+
+
+def lock_holders(connection: server.Connection) -> list[str]:
+    """Who holds locks that keep a dump waiting, and on which tables, in plain words."""
+    return [
+        f"{application or 'a session'} ({user}, pid {pid}) on {tables}"
+        for pid, user, application, tables in server.query(connection, _LOCK_HOLDERS)
+    ]
 
 
 def _locale(connection: server.Connection, version: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import re
 import secrets
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -414,13 +415,85 @@ def test_a_source_that_is_terminated_is_unreachable(postgres, console):
 
 
 def test_a_locked_table_is_waited_for_only_so_long(postgres, console):
-    """A migration that holds a lock makes the dump fail after the wait, with a hint."""
+    """A migration that holds a lock makes the dump fail after the wait, with a hint; the message says who holds it."""
     with sql.connect(postgres.dsn(console), autocommit=False) as blocker:
-        blocker.execute("CREATE TABLE public.x ()")
+        blocker.execute("SET application_name = 'a-migration'")
         blocker.execute("LOCK TABLE audit.events IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(SourceError) as caught:
             dump_database(settings_of(postgres, console), MemorySink(), tools_of(postgres), lock_wait_s=0.5)
     assert "lock" in str(caught.value.hint)
+    assert "a-migration (postgres, pid" in caught.value.message
+    assert "on audit.events" in caught.value.message
+
+
+def test_a_locked_table_does_not_hold_up_the_questions(postgres, console):
+    """Size and facts come at once when a table, Flyway's too, is locked: nothing may wait for ever before pg_dump begins."""
+    with (
+        sql.connect(postgres.dsn(console), autocommit=False) as blocker,
+        closing(server.connect(settings_of(postgres, console))) as session,
+    ):
+        server.set_timeouts(session, lock_s=0.2)
+        free = data_size(session)
+        blocker.execute("LOCK TABLE audit.events, public.flyway_schema_history IN ACCESS EXCLUSIVE MODE")
+        assert facts(session)["not_readable"] == ["public.flyway_schema_history"]
+        assert 0 <= data_size(session) <= 2 * free
+
+
+def test_timeouts_of_a_role_do_not_reach_our_session(postgres, database):
+    """A role's timeouts are made for the application; a question of ours is not cut off by them."""
+    role = f"impatient_{secrets.token_hex(4)}"
+    sql.execute(postgres.dsn(), f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    sql.execute(postgres.dsn(), f"ALTER ROLE {role} SET statement_timeout = '50ms'")
+    try:
+        with closing(server.connect(settings_of(postgres, database, user=role, password="x"))) as session:
+            server.set_timeouts(session)
+            assert server.query(session, "SELECT pg_sleep(0.2) IS NULL") == [(False,)]
+    finally:
+        sql.execute(postgres.dsn(), f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PGHOSTADDR", "127.0.0.2"),
+        ("PGSERVICE", "elsewhere"),
+        ("PGREQUIREAUTH", "none"),
+        ("PGCHANNELBINDING", "require"),
+        ("PGOPTIONS", "-c statement_timeout=1"),
+        ("PGCLIENTENCODING", "LATIN1"),
+    ],
+)
+def test_variables_of_libpq_lead_nowhere_else(postgres, database, monkeypatch, variable, value):
+    """Our sessions reach what the configuration names, as the programs do; the variable itself stays for ``env:`` references."""
+    monkeypatch.setenv(variable, value)
+    with closing(server.connect(settings_of(postgres, database))) as session:
+        shown = "SELECT current_database(), current_setting('statement_timeout'), current_setting('client_encoding')"
+        assert server.query(session, shown) == [(database, "0", "UTF8")]
+    assert os.environ[variable] == value
+
+
+def test_a_database_without_an_encoding(postgres):
+    """SQL_ASCII holds any bytes: names are text all the same, the rows are exact, and facts can be written as JSON."""
+    name = f"ascii_{secrets.token_hex(4)}"
+    sql.execute(
+        postgres.dsn(),
+        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C'",
+    )
+    try:
+        sql.execute(postgres.dsn(name), "CREATE TABLE t AS SELECT E'\\xe4\\xff'::bytea AS a")
+        sql.execute(postgres.dsn(name), "CREATE TABLE raw (a text)")
+        sql.execute(postgres.dsn(name), "INSERT INTO raw VALUES (E'\\344\\377')")
+        with closing(server.connect(settings_of(postgres, name))) as session:
+            found = facts(session)
+            assert server.query(session, "SELECT a FROM raw") == [("\\xe4\\xff",)]
+        assert (found["database"], found["encoding"]) == (name, "SQL_ASCII")
+        assert found["role"]["name"] == "postgres"
+        json.dumps(found)
+        _done, sink = dump(postgres, name)
+        stored = b"".join(MemorySource(sink).read("archive/data/00/public/raw"))
+        assert b"\xe4\xff\n" in stored
+    finally:
+        postgres.drop_database(name)
 
 
 def test_check_source_finds_a_difference(postgres, console):
