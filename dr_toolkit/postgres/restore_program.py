@@ -122,7 +122,7 @@ class Runner:
                 raise Stopped
             pipe = process.Pipe(
                 self._target.arguments(options),
-                env={**self._target.env, **self._target.tools.env},
+                env=_writable({**self._target.env, **self._target.tools.env}),
                 stdin=stdin,
                 stdout=False,
             )
@@ -154,6 +154,12 @@ class Runner:
                 ) from error
         if self._stopping:
             raise Stopped
+
+
+def _writable(env: dict[str, str]) -> dict[str, str]:
+    """In an incident a role or a server is often made read-only by its settings; ``pg_restore`` does not overrule them itself."""
+    options = f"{env.get('PGOPTIONS', '')} -c default_transaction_read_only=off".strip()
+    return {**env, "PGOPTIONS": options}
 
 
 def _stop(pipe: process.Pipe) -> None:

@@ -103,6 +103,25 @@ def restore_table(
     )
 
 
+def check_tables(source: EntrySource, settings: ConnectionSettings, tables: Sequence[str]) -> None:
+    """Make sure that the snapshot has all of these tables and the target none of them, before the first is restored.
+
+    Raises:
+        UsageError: the snapshot has no such table, or several.
+        TargetError: the target is not there, or has one of them.
+    """
+    toc = restore_plan.toc_of(source)
+    entries = [find_table(toc, table) for table in tables]
+    try:
+        with restore_target.session(settings) as connection:
+            for entry in entries:
+                _check_absent(connection, entry, settings)
+    except TargetError as error:
+        error.hint = error.hint or "single tables go into a database that is there already: create it first"
+        error.unaffected = error.unaffected or "nothing was started"
+        raise
+
+
 def find_table(toc: Toc, table: str) -> TocEntry:
     """The entry of a table by ``schema.table`` or by a name that only one schema has.
 

@@ -441,3 +441,12 @@ def test_a_database_with_an_odd_name(postgres, console):
             assert sql.rows(postgres.dsn(name), "SELECT count(*) > 0 FROM audit.events") == [(True,)]
     finally:
         postgres.drop_database(name)
+
+
+def test_a_server_that_is_read_only_by_its_settings(postgres, console, new_database):
+    """In an incident a database is often made read-only by a setting; a restore into a new one goes on."""
+    name = new_database()
+    sql.execute(postgres.dsn(), f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    settings = settings_of(postgres, name)
+    restore_into(console, settings, tools_of(postgres))
+    assert compare_restored(console, toc_of(console), settings, tools_of(postgres)) == []

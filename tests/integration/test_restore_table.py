@@ -6,7 +6,7 @@ import pytest
 
 from devstack import sql
 from dr_toolkit.errors import Damaged, TargetError, UsageError
-from dr_toolkit.postgres.restore_table import restore_table
+from dr_toolkit.postgres.restore_table import check_tables, restore_table
 from tests.restoring import ChangedSource, settings_of, snapshot, table_is, tools_of
 
 SCHEMA = """
@@ -112,3 +112,15 @@ def test_a_table_that_is_not_in_the_snapshot(postgres, source, database):
     """A wrong name is wrong usage."""
     with pytest.raises(UsageError, match=r'no table "app\.nothing"'):
         restore(postgres, source, database, "app.nothing")
+
+
+def test_all_tables_are_looked_at_before_the_first_is_restored(postgres, source, database):
+    """One of several exists already, or the database does not: refused before anything is written, with what to do."""
+    sql.execute(postgres.dsn(database), "CREATE SCHEMA app CREATE TABLE app.parted (a int)")
+    settings = settings_of(postgres, database)
+    check_tables(source, settings, ["app.wanted"])
+    with pytest.raises(TargetError, match=r"app\.parted"):
+        check_tables(source, settings, ["app.wanted", "app.parted"])
+    with pytest.raises(TargetError) as caught:
+        check_tables(source, settings.for_database("is_not_there"), ["app.wanted"])
+    assert "create it first" in str(caught.value.hint)
