@@ -18,6 +18,7 @@ Result = TypeVar("Result")
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 10.0
+_TOLD_PAUSE = 1.0
 
 
 class Passing(Exception):
@@ -58,9 +59,10 @@ class Retries:
             wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 -- spreads load, hides nothing
             if clock.monotonic() + wait > deadline:
                 raise failure from cause
-            log.get("repository").info(
-                "trying again", on=failure.on, reason=failure.message, seconds=round(wait, 2)
-            )
+            events = log.get("repository")
+            # A person who waits for more than a moment is told why.
+            tell = events.warning if pause >= _TOLD_PAUSE else events.info
+            tell("trying again", on=failure.on, reason=failure.message, seconds=round(wait, 2))
             clock.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
