@@ -51,7 +51,7 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
     "tables",
     multiple=True,
     metavar="SCHEMA.TABLE",
-    help="Only this table (may be repeated); needs --to with an existing or a new database.",
+    help="Only this table (may be repeated); needs --to with a database that is there and lacks it.",
 )
 @click.option(
     "--no-swap", is_flag=True, help="Leave the restored database beside the live one, under its own name."

@@ -63,7 +63,7 @@ def find(repository: Repository, wanted: str) -> Snapshot | Point:
             hint="give the id of the one you mean",
         )
     snapshots, _damaged = repository.snapshots()
-    return selection.by_id(snapshots, "any component", wanted)
+    return selection.by_id(snapshots, None, wanted)
 
 
 @dataclass(frozen=True, slots=True)

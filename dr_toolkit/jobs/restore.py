@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.config import Config, PostgresDumpConfig
-from dr_toolkit.jobs import opening, selection
+from dr_toolkit.jobs import doubts, opening, selection
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres import (
     compare,
@@ -74,6 +74,7 @@ class Prepared:
         database: what happens to databases; None for a file.
         seconds_lost: time between the snapshot and now.
         bytes: content to restore.
+        doubts: what speaks against this snapshot.
     """
 
     request: Request
@@ -82,6 +83,7 @@ class Prepared:
     database: RestorePlan | None
     seconds_lost: float
     bytes: int
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -127,21 +129,18 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
     found = selection.choose(snapshots, request.component, snapshot_id=request.snapshot, at=request.at)
     if found.header.status != "good" and request.snapshot is None:
         raise errors.Damaged(f'snapshot "{found.id}" is marked damaged', on=found.id)
+    doubted = _doubts(repository, found, damaged, request)
     lost = (repository.store.now() - found.header.moment).total_seconds()
     size = found.header.bytes_source
     if request.to is not None and request.to.startswith("file:"):
         path = request.to.removeprefix("file:")
-        if Path(path).exists():
-            raise errors.TargetError(
-                f'"{path}" exists',
-                on=path,
-                hint="choose another name, or remove it",
-                unaffected="it was not touched",
-            )
-        return Prepared(request, found, path, None, lost, size)
+        _check_files(path)
+        return Prepared(request, found, path, None, lost, size, doubted)
     settings = target(config, component, request)
     if request.tables:
-        return Prepared(request, found, settings.redacted(), None, lost, size)
+        with SnapshotReader(repository, found) as source:
+            restore_table.check_tables(source, settings, request.tables)
+        return Prepared(request, found, settings.redacted(), None, lost, size, doubted)
     with SnapshotReader(repository, found) as source:
         planned = swap_plan.plan(
             settings,
@@ -152,7 +151,7 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
             no_owner=request.no_owner,
         )
     _check(planned, request)
-    return Prepared(request, found, settings.redacted(), planned, lost, size)
+    return Prepared(request, found, settings.redacted(), planned, lost, size, doubted)
 
 
 def run(
@@ -191,6 +190,40 @@ def target(config: Config, component: PostgresDumpConfig, request: Request) -> C
         return settings.for_database(request.to)
     given = connection.resolve(url=request.to, user=None, programs=settings.programs)
     return given if given.password is not None else replace(given, password=settings.password)
+
+
+def _doubts(
+    repository: Repository, found: Snapshot, damaged: Sequence[errors.DataError], request: Request
+) -> tuple[str, ...]:
+    """What speaks against this snapshot; only one that was named is taken although it is not the one that was proven."""
+    everything, failures = repository.snapshots()
+    evidence, _unsigned = repository.evidence()
+    findings = repository.missing(everything, failures)
+    signed = [f for f in findings if f.named_by.startswith("evidence")]
+    if request.snapshot is None and (reasons := doubts.altered(found, signed)):
+        raise errors.Damaged(
+            f'snapshot "{found.id}" was exchanged: {"; ".join(reasons)}',
+            on=found.id,
+            hint="choose another one with --snapshot; see: drctl snapshots",
+            unaffected="nothing was started",
+        )
+    return doubts.doubts(found, damaged=damaged, findings=findings, evidence=evidence, at=request.at)
+
+
+def _check_files(path: str) -> None:
+    """Both files of an archive must be new, before the first is written."""
+    for name in _files(path):
+        if os.path.lexists(name):
+            raise errors.TargetError(
+                f'"{name}" exists',
+                on=name,
+                hint="choose another name, or remove it",
+                unaffected="it was not touched",
+            )
+
+
+def _files(path: str) -> list[str]:
+    return [path, f"{path}.globals.sql"]
 
 
 def _needed(found: Snapshot) -> int | None:
@@ -297,9 +330,10 @@ def _tables(config: Config, source: SnapshotReader, prepared: Prepared, progress
 def _to_file(source: SnapshotReader, prepared: Prepared, progress: Progress) -> Done:
     path = prepared.place
     progress.start(prepared.bytes, "writing")
-    _write(path, restore.exact_archive(source), progress.advance)
-    _write(f"{path}.globals.sql", source.read("globals.sql"), progress.advance)
-    return Done(prepared, files=[path, f"{path}.globals.sql"])
+    archive, roles = _files(path)
+    _write(archive, restore.exact_archive(source), progress.advance)
+    _write(roles, source.read("globals.sql"), progress.advance)
+    return Done(prepared, files=[archive, roles])
 
 
 def _write(path: str, pieces: Iterator[bytes], advance: Callable[[int], None]) -> None:

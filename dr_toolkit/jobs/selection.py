@@ -43,8 +43,10 @@ def choose(
     return good[-1]
 
 
-def by_id(snapshots: Sequence[Snapshot], component: str, wanted: str) -> Snapshot:
-    """The snapshot whose id is, begins or ends with ``wanted``."""
+def by_id(snapshots: Sequence[Snapshot], component: str | None, wanted: str) -> Snapshot:
+    """The snapshot whose id is, begins or ends with ``wanted``; ``component`` is for the messages."""
+    of = f' of "{component}"' if component else ""
+    see = f"drctl snapshots {component or ''}".rstrip()
     exact = [s for s in snapshots if s.id == wanted]
     partial = [
         s
@@ -54,14 +56,14 @@ def by_id(snapshots: Sequence[Snapshot], component: str, wanted: str) -> Snapsho
     found = exact or partial
     if len(found) > 1:
         raise errors.UsageError(
-            f'"{wanted}" fits {len(found)} snapshots of "{component}"',
+            f'"{wanted}" fits {len(found)} snapshots{of}',
             hint="give more of the id",
-            on=component,
+            on=component or wanted,
         )
     if not found:
         raise errors.SnapshotMissing(
-            f'there is no snapshot "{wanted}" of "{component}"',
-            on=component,
-            hint=f"see what there is: drctl snapshots {component}",
+            f'there is no snapshot "{wanted}"{of}',
+            on=component or wanted,
+            hint=f"see what there is: {see}",
         )
     return found[0]

@@ -24,6 +24,7 @@ def plan(prepared: Prepared) -> str:
     lines.append(
         f"  taken {header.time}, {duration(max(0.0, prepared.seconds_lost))} ago: what was written since then is not in it"
     )
+    lines += [f"  WARNING: {doubt}" for doubt in prepared.doubts]
     lines.append(f"  content {size(prepared.bytes)}, to {prepared.place}")
     found = prepared.database
     if found is None:
@@ -60,6 +61,7 @@ def plan_document(prepared: Prepared) -> dict[str, Any]:
         "bytes": prepared.bytes,
         "seconds_lost": round(prepared.seconds_lost, 1),
         "replaces": replaces(prepared),
+        "warnings": list(prepared.doubts),
         "database": None,
     }
     if found is not None:
@@ -123,5 +125,6 @@ def done_document(item: Done) -> dict[str, Any]:
         "seconds": {name: round(value, 3) for name, value in item.seconds.items()},
         "unavailable_seconds": item.unavailable_seconds,
         "tables" if item.prepared.request.tables else "compared": dict(item.compared),
+        "warnings": list(item.prepared.doubts),
         "notes": list(item.notes),
     }

@@ -190,6 +190,11 @@ def test_the_exact_archive_comes_out(
     )
     assert "TABLE DATA platform users" in listing.stdout
     assert site.json("restore", "console-db", "--to", f"file:{path}", code=1)["error"]["code"] == "target"
+    other = tmp_path / "other.dump"
+    other.with_name("other.dump.globals.sql").touch()
+    refused = site.json("restore", "console-db", "--to", f"file:{other}", code=1)["error"]
+    assert refused["on"] == f"{other}.globals.sql"
+    assert not other.exists(), "nothing is written when the second file cannot be"
 
 
 def test_one_table_comes_back_alone(site: Site, postgres: PostgresServer) -> None:

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
 from devstack import data
 from devstack.postgres import PostgresServer
 from devstack.s3 import S3Server
+from dr_toolkit.repository.snapshot import encode_header
 from tests.faults.conftest import source_on
 from tests.faults.site import COMPONENT, Site, Source
 
@@ -105,6 +107,39 @@ def test_the_newest_snapshot_removed_shows_by_its_head(small_site: Site) -> None
     next(p for p in small_site.objects("snapshots") if p.name == taken["id"]).unlink()
     listed = small_site.inside("snapshots").expect(0).document["snapshots"]
     assert taken["head"] not in {s["head"] for s in listed}
+
+
+def test_an_older_snapshot_is_not_restored_in_silence(small_site: Site) -> None:
+    """When the newest is damaged or gone, the plan takes the one before it and says so, for people and for scripts."""
+    first, second, third = small_site.backup(), small_site.backup(), small_site.backup()
+    path = {p.name: p for p in small_site.objects("snapshots")}
+    flip(path[third["id"]], path[third["id"]].stat().st_size // 2)
+    plan = small_site.inside("restore", COMPONENT, "--dry-run").expect(0).document["plan"]
+    assert plan["snapshot"]["id"] == second["id"]
+    assert [third["id"] in warning and "damaged" in warning for warning in plan["warnings"]] == [True]
+    flip(path[third["id"]], path[third["id"]].stat().st_size // 2)
+    path[second["id"]].unlink()
+    plan = small_site.inside("restore", COMPONENT, "--dry-run", "--snapshot", first["id"]).document["plan"]
+    assert [second["id"] in warning and "gone" in warning for warning in plan["warnings"]] == [True]
+    plan = small_site.inside("restore", COMPONENT, "--dry-run").expect(0).document["plan"]
+    assert plan["warnings"] == [], "what is older than the chosen one does not matter"
+
+
+def test_an_exchanged_snapshot_is_refused(small_site: Site) -> None:
+    """With the write role a thief can put another header under a proven snapshot's name: evidence knows its digest."""
+    taken = small_site.backup()
+    small_site.inside("verify", "--quick").expect(0)
+    with small_site.opened(small_site.write_config) as repository:
+        header = repository.header(COMPONENT, taken["id"]).header
+        name = f"snapshots/{COMPONENT}/{taken['id']}"
+        changed = encode_header(msgspec.structs.replace(header, warnings=["exchanged"]))
+        (small_site.directory / name).unlink()
+        repository._put_sealed(name, b"S", changed)
+    error = small_site.inside("restore", COMPONENT, "--dry-run").expect(3).error
+    assert "exchanged" in error["message"]
+    named = ["restore", COMPONENT, "--dry-run", "--snapshot", taken["id"]]
+    plan = small_site.inside(*named).expect(0).document["plan"]
+    assert ["evidence" in warning for warning in plan["warnings"]] == [True]
 
 
 def test_a_copy_opens_elsewhere_and_moved_objects_do_not(stocked: Site, root: Path) -> None:
