@@ -121,6 +121,12 @@ class ProgramError(DrctlError):
         self.stderr = stderr
 
 
+class OutputError(DrctlError):
+    """The answer could not be written; what the command did is done."""
+
+    code = "output"
+
+
 class CommitRefused(DrctlError):
     """A backup would be committed after its deadline (docs/format.md, "Commit deadline")."""
 

@@ -136,7 +136,7 @@ def text(fields: dict[str, Any]) -> str:
 def show(fields: dict[str, Any], context: Context) -> None:
     """Print an error: the JSON document where one is expected and none was given, else a log event or text on standard error."""
     fields = log.masked_document(fields)
-    if context.as_json and not context.answered:
+    if context.as_json and not context.answered and fields["code"] != errors.OutputError.code:
         context.emit({"error": fields}, "")
     elif context.log_format == "json":
         context.configure_log()

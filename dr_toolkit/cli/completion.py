@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import ShellComplete, get_completion_class
 
+from dr_toolkit.cli.context import write
 from dr_toolkit.cli.options import common, epilog
 
 _EPILOG = epilog('eval "$(drctl completion bash)"', "drctl completion zsh > ~/.zfunc/_drctl", codes=(0, 2))
@@ -20,4 +21,4 @@ def command(shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None  # noqa: S101  # the choice lists only known shells
     # Not its own source(): for bash that starts a bash, to ask for its version.
-    click.echo(ShellComplete.source(found(drctl, {}, "drctl", COMPLETE)))
+    write(ShellComplete.source(found(drctl, {}, "drctl", COMPLETE)))

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.context import Context, write
 from dr_toolkit.cli.options import common, epilog
 
 
@@ -47,7 +47,7 @@ def schema(_context: Context) -> None:
     """Print the JSON Schema of the configuration, for editors."""
     from dr_toolkit import config
 
-    click.echo(json.dumps(config.schema(), indent=2, ensure_ascii=False))
+    write(json.dumps(config.schema(), indent=2, ensure_ascii=False))
 
 
 @command.command("example", epilog=epilog("drctl config example > drctl.yaml", codes=(0,)))
@@ -57,4 +57,4 @@ def example(_context: Context) -> None:
     """Print a commented configuration to begin with."""
     from dr_toolkit import config
 
-    click.echo(config.example(), nl=False)
+    write(config.example())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dr_toolkit import clock, log
+from dr_toolkit.errors import OutputError
 
 if TYPE_CHECKING:
     from dr_toolkit.config import Config
@@ -54,16 +55,19 @@ class Context:
         return self.output == "json"
 
     def emit(self, document: Mapping[str, Any], text: str) -> None:
-        """Print the answer on standard output, once: one JSON document, or text. Secrets are masked in both."""
+        """Print the answer on standard output, once: one JSON document, or text. Secrets are masked in both.
+
+        Raises:
+            OutputError: standard output takes nothing (a full disk); what the command did is done all the same.
+        """
         self.close()
         if self.as_json:
             plain = json.loads(json.dumps(document, default=_plain))
             answer = json.dumps(log.masked_document(plain), ensure_ascii=False, indent=2)
         else:
             answer = log.masked(text)
-        sys.stdout.write(answer.rstrip("\n") + "\n")
-        sys.stdout.flush()
-        self.answered = True
+        self.answered = True  # or on its way: there is no second answer
+        write(answer)
 
     def configure_log(self) -> None:
         """Start logging to standard error, as the options say."""
@@ -84,6 +88,26 @@ class Context:
         if self._progress is not None:
             self._progress.close()
             self._progress = None
+
+
+def write(answer: str) -> None:
+    """Write an answer to standard output, with one newline at its end.
+
+    Raises:
+        OutputError: it takes nothing (a full disk).
+        BrokenPipeError: its reader is gone.
+    """
+    try:
+        sys.stdout.write(answer.rstrip("\n") + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"the answer cannot be written to standard output: {error.strerror}",
+            hint="make room for it; what is stored is listed by: drctl snapshots",
+            unaffected="what the command did is done; only its answer is lost",
+        ) from error
 
 
 class _StandardError:

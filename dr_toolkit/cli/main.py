@@ -107,8 +107,16 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     return "--output=json" in arguments or ("--output", "json") in itertools.pairwise(arguments)
 
 
+def _fill_streams() -> None:
+    """Whoever closed a standard stream wants nothing of it; but no file of ours may get its number and be written into."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+
+
 def entry_point() -> None:
     """The console script."""
+    _fill_streams()
     code = run(sys.argv[1:])
     if code > SIGNALLED:
         # Everything is cleaned up. Python would still wait for threads, and these for a storage that does not answer.

@@ -17,6 +17,7 @@ import pytest
 from dr_toolkit import errors, log
 from dr_toolkit.cli import boundary, main
 from dr_toolkit.cli.context import Context
+from dr_toolkit.config.example import example
 
 DRCTL = [sys.executable, "-c", "from dr_toolkit.cli.main import entry_point; entry_point()"]
 HEAVY = (
@@ -307,6 +308,35 @@ def test_broken_pipe_to_a_program_is_not_taken_for_our_readers(capfd):
     """Only our own reader may end us in silence."""
     assert failing(BrokenPipeError(), Context()) == 1
     assert "internal error: BrokenPipeError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["config", "example"], ["config", "check"], ["completion", "bash"]])
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_standard_output_on_a_full_disk(tmp_path, arguments, form):
+    """The lost answer is told on standard error in words; it is no fault of drctl, and what was done is done."""
+    (tmp_path / "drctl.yaml").write_text(example())
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [*DRCTL, *arguments, "--output", form],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+            timeout=60,
+        )
+    assert ended.returncode == 1
+    assert "the answer cannot be written to standard output: No space left on device" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_closed_standard_streams(tmp_path):
+    """Whoever closes them hears nothing; the exit code is the same, and no file gets their numbers."""
+    (tmp_path / "drctl.yaml").write_text(example())
+    for arguments, code in (("config check", 0), ("config nonsense", 2), ("nonsense", 2)):
+        closing = f'"$@" {arguments} <&- >&- 2>&-'
+        ended = subprocess.run(["sh", "-c", closing, "sh", *DRCTL], cwd=tmp_path, check=False, timeout=60)
+        assert ended.returncode == code, arguments
 
 
 def test_reader_that_leaves_is_no_reason_to_complain():
