@@ -28,7 +28,7 @@ def command(context: Context, component: str | None) -> None:
         opening.known_component(config, component)
     with opening.opened_repository(config) as repository:
         stock = inspect.inventory(repository, component)
-        now = repository.store.now()
+        now = opening.moment(repository)
     context.emit(documents.inventory(stock), text.inventory(stock, now))
     if stock.damaged or stock.missing:
         sys.exit(3)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
-from dr_toolkit import errors, log
+from dr_toolkit import clock, errors, log
 from dr_toolkit.config import (
     ComponentConfig,
     Config,
@@ -41,6 +42,18 @@ def opened_repository(config: Config) -> Iterator[Repository]:
         yield repository.open_repository(store, open_recipients(config), config.repository.trust)
     finally:
         store.close()
+
+
+def moment(repository: Repository) -> datetime:
+    """The storage's time; this machine's where a storage that takes no write (read-only, full) cannot tell it.
+
+    For what is shown, and for reading: a copy on a read-only medium restores like any other.
+    """
+    try:
+        return repository.store.now()
+    except (errors.StoreUnreachable, errors.StoreFull) as error:
+        _log.info("the storage does not tell its time", reason=error.message)
+        return clock.now()
 
 
 def store_of(config: Config, *, create: bool = False) -> Store:

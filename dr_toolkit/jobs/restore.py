@@ -130,7 +130,7 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
     if found.header.status != "good" and request.snapshot is None:
         raise errors.Damaged(f'snapshot "{found.id}" is marked damaged', on=found.id)
     doubted = _doubts(repository, found, damaged, request)
-    lost = (repository.store.now() - found.header.moment).total_seconds()
+    lost = (opening.moment(repository) - found.header.moment).total_seconds()
     size = found.header.bytes_source
     if request.to is not None and request.to.startswith("file:"):
         path = request.to.removeprefix("file:")

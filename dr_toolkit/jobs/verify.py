@@ -177,8 +177,9 @@ def _sign(repository: Repository, results: list[Result]) -> None:
     if not rows:
         return
     try:
-        repository.add_evidence(rows, clock.rfc3339(repository.store.now()), f"drctl {__version__}")
-    except errors.KeyRefused as error:
+        repository.add_evidence(rows, clock.rfc3339(opening.moment(repository)), f"drctl {__version__}")
+    except (errors.KeyRefused, errors.StoreUnreachable, errors.StoreFull) as error:
+        # What was found counts, stored or not: a read-only copy is verified like any other.
         _log.warning("evidence not stored", reason=error.message)
         return
     for result in results:

@@ -21,7 +21,7 @@ from devstack.postgres import PostgresServer
 from devstack.s3 import S3Server
 from dr_toolkit.repository.snapshot import encode_header
 from tests.faults.conftest import source_on
-from tests.faults.site import COMPONENT, Site, Source
+from tests.faults.site import COMPONENT, DRCTL, Site, Source
 
 KINDS = ("repository.json", "keys", "packs", "catalogs", "snapshots", "points", "evidence")
 
@@ -244,6 +244,35 @@ def test_a_full_disk(new_site: Callable, small_source: Source) -> None:
         site.is_as_good_as_before([kept["id"]])
     finally:
         subprocess.run(["umount", "-l", place], check=True)
+
+
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+FULL = (
+    'cp -a "$0" "$0.kept" && mount -t tmpfs -o size=32m tmpfs "$0" && cp -a "$0.kept/." "$0" && '
+    '{ cat /dev/zero > "$0/filler" 2>&-; sync; ! echo x > "$0/probe"; } 2>&- && exec "$@"'
+)
+
+
+@pytest.mark.parametrize("state", [READ_ONLY, FULL], ids=["read-only", "full"])
+def test_a_repository_that_takes_no_write_can_be_read(stocked: Site, root: Path, state: str) -> None:
+    """A copy on a read-only medium, or a full disk: lists, verifies (evidence is not stored, and it says so) and restores."""
+    (taken,) = stocked.ids()
+    target = root / "out.dump"
+    for arguments in (["snapshots"], ["verify", "--data"], ["restore", COMPONENT, "--to", f"file:{target}"]):
+        command = [str(DRCTL), *arguments, "--config", str(stocked.config), "--output", "json"]
+        ended = subprocess.run(
+            ["unshare", "--mount", "--map-root-user", "sh", "-c", state, str(stocked.directory), *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert ended.returncode == 0, ended.stderr + ended.stdout
+        assert taken in ended.stdout
+        if arguments[0] == "verify":
+            assert "evidence not stored" in ended.stderr
+        shutil.rmtree(f"{stocked.directory}.kept", ignore_errors=True)
+    assert target.stat().st_size > 0
 
 
 def test_the_storage_goes_and_comes_back(new_s3_site: Callable, source: Source, root: Path) -> None:
