@@ -128,7 +128,7 @@ class Site:
     # -- drctl ---------------------------------------------------------------------------------------------------------
 
     def new_repository(self, store: Store, database: str = DATABASE) -> Path:
-        """Make an empty repository.
+        """Make an empty repository, its keys pinned as the documents say.
 
         Args:
             store: where.
@@ -156,7 +156,9 @@ class Site:
                 programs=self.postgres.bin_dir,
             )
         )
-        self.drctl(config, "init")
+        made = self.drctl(config, "init")
+        trusted = f"repository:\n  trust: {made.document['trust']}\n"
+        config.write_text(config.read_text().replace("repository:\n", trusted))
         return config
 
     def remove_repository(self, config: Path) -> None:
