@@ -122,7 +122,9 @@ def entry_point() -> None:
     _fill_streams()
     faulthandler.enable()  # a crash of native code says where, without any value
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads spin for a while; nothing here multiplies matrices
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # numpy's threads would spin, and there is nothing for them
     code = run(sys.argv[1:])
     # Everything is cleaned up and durable. Taking Python down as well would cost a tenth of a second, and wait for threads that wait
     # for a storage that does not answer.
