@@ -46,7 +46,7 @@ class _OptionalValue(click.Command):
     "data",
     metavar="[=PERCENT]",
     callback=_percent,
-    help="Packs download, open and hash to their ids.",
+    help="Packs download, open and hash to their ids; with a percentage, that share of the packs, at least one.",
 )
 @click.option(
     "--restore", is_flag=True, help="Restore into scratch and compare the content with the source's digests."

@@ -14,6 +14,7 @@ from dr_toolkit.jobs import opening
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres import dump, server, server_facts, tools
 from dr_toolkit.postgres.connection import ConnectionSettings
+from dr_toolkit.repository import layout
 from dr_toolkit.repository import snapshot as snapshots
 from dr_toolkit.repository.repository import Point, Repository
 from dr_toolkit.repository.snapshot import Snapshot
@@ -146,16 +147,34 @@ def _one(
         source = server_facts.facts(session)
         chosen = tools.choose(session.info.server_version, settings.programs, tls=settings.tls_required)
         progress.start(server_facts.data_size(session), name)
-    with SnapshotWriter(repository, name, component.kind, full=request.full) as writer:
+    with (
+        _damage_explained(name),
+        SnapshotWriter(repository, name, component.kind, full=request.full) as writer,
+    ):
         _stage("started", component=name, parent=writer.parent.id if writer.parent else None)
         made = dump.dump_database(
-            settings, writer, chosen, check_source=component.check_source, on_bytes=progress.advance
+            settings,
+            writer,
+            chosen,
+            encoding=source["encoding"],
+            check_source=component.check_source,
+            on_bytes=progress.advance,
         )
         _stage("source read", component=name, bytes=writer.bytes_source)
         facts = {**source, "tables": len(made.archive.tables), "checked": made.checked}
         taken = writer.commit(facts, made.warnings)
         _stage("committed", component=name, snapshot=taken.id)
         return taken
+
+
+@contextmanager
+def _damage_explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except errors.DataError as error:
+        if (error.on or "").startswith(layout.CATALOGS):
+            error.hint = f"the snapshot before this one is damaged; take one that needs nothing of it: drctl backup {name} --full"
+        raise
 
 
 @contextmanager

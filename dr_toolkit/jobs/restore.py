@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -336,6 +337,16 @@ def _to_file(source: SnapshotReader, prepared: Prepared, progress: Progress) -> 
     return Done(prepared, files=[archive, roles])
 
 
+def _appear(partial: str, path: str) -> None:
+    """Give a whole file its name, never one that is taken."""
+    try:
+        os.link(partial, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS) or Path(path).exists():
+            raise
+        Path(partial).rename(path)  # vfat, exfat and some network filesystems have no links
+
+
 def _write(path: str, pieces: Iterator[bytes], advance: Callable[[int], None]) -> None:
     """Write a file that appears only when it is whole; readable by this user only, because it is plaintext."""
     partial = f"{path}.partial-{os.getpid()}"
@@ -348,7 +359,7 @@ def _write(path: str, pieces: Iterator[bytes], advance: Callable[[int], None]) -
                     advance(len(piece))
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(partial, path)
+            _appear(partial, path)
         finally:
             Path(partial).unlink(missing_ok=True)
     except OSError as error:

@@ -58,6 +58,7 @@ def dump_database(
     sink: EntrySink,
     tools: Tools,
     *,
+    encoding: str | None = None,
     check_source: bool = False,
     lock_wait_s: float = LOCK_WAIT_S,
     on_bytes: Callable[[int], None] | None = None,
@@ -68,6 +69,8 @@ def dump_database(
         settings: the source.
         sink: takes the entries.
         tools: client programs that fit the source (`tools.choose`).
+        encoding: the database's own. Without it ``pg_dump`` writes in what the role's settings ask for, and no later dump has
+            the same digests.
         check_source: also count every table's rows by SQL, in the same snapshot.
         lock_wait_s: how long to wait for a table that somebody has locked.
         on_bytes: told the number of bytes after each read, for progress.
@@ -79,7 +82,7 @@ def dump_database(
     """
     with ExitStack() as stack:
         snapshot = stack.enter_context(source_snapshot(settings)) if check_source else None
-        archive = _dump(settings, sink, _arguments(tools, lock_wait_s, snapshot), tools, on_bytes)
+        archive = _dump(settings, sink, _arguments(tools, lock_wait_s, encoding, snapshot), tools, on_bytes)
         _log.debug("archive read", tables=len(archive.tables), bytes=archive.size)
         if snapshot is not None:
             snapshot.compare(archive.tables)
@@ -91,7 +94,9 @@ def dump_database(
     return Dump(archive, tools, check_source, settings.warnings + found.warnings)
 
 
-def _arguments(tools: Tools, lock_wait_s: float, snapshot: SourceSnapshot | None) -> list[str]:
+def _arguments(
+    tools: Tools, lock_wait_s: float, encoding: str | None, snapshot: SourceSnapshot | None
+) -> list[str]:
     arguments = [
         tools.program("pg_dump"),
         "--format=custom",
@@ -99,6 +104,8 @@ def _arguments(tools: Tools, lock_wait_s: float, snapshot: SourceSnapshot | None
         "--no-password",
         f"--lock-wait-timeout={int(lock_wait_s * 1000)}",
     ]
+    if encoding:
+        arguments.append(f"--encoding={encoding}")
     return [*arguments, f"--snapshot={snapshot.name}"] if snapshot else arguments
 
 

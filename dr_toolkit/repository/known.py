@@ -7,7 +7,7 @@ size of the repository (docs/format.md, section 13).
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,6 +17,7 @@ from dr_toolkit.repository.catalog_reader import TreeReader
 from dr_toolkit.repository.records import Extent, PackUse
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
+from dr_toolkit.repository.store import ListedObject
 
 WINDOW = 16384
 """Extents of the parent kept on either side of the place last matched: 1 GiB each way."""
@@ -47,7 +48,7 @@ class ParentWindow:
 
     Args:
         entries: the parent's entries tree; None without a parent.
-        avoid: packs whose chunks are to be stored again, because the parent uses less than half of them.
+        avoid: packs whose chunks are to be stored again, because the parent uses less than half of them, or they are gone.
     """
 
     def __init__(self, entries: TreeReader | None, avoid: Collection[bytes]) -> None:
@@ -132,12 +133,18 @@ class Adopted:
 
 
 def adopt(
-    repository: Repository, component: str, used: Collection[bytes], now: datetime, since: datetime | None
+    repository: Repository,
+    listed: Iterable[ListedObject],
+    component: str,
+    used: Collection[bytes],
+    now: datetime,
+    since: datetime | None,
 ) -> Adopted:
     """Open the footers of packs that may be left of a killed run of ``component``.
 
     Args:
-        repository: listing and footers come from here.
+        repository: footers come from here.
+        listed: the objects in the folder of packs.
         component: whose content is wanted.
         used: packs that the parent refers to.
         now: the store's time.
@@ -145,7 +152,7 @@ def adopt(
     """
     adopted = Adopted({}, {}, {})
     oldest = now - timedelta(seconds=repository.keys.identity.grace_seconds / 4)
-    for item in repository.store.list(layout.PACKS):
+    for item in listed:
         pack_id = layout.parse_pack_name(item.name)
         if (
             pack_id is None
@@ -202,13 +209,27 @@ class Known:
         if parent is not None:
             entries, packs = repository.trees(parent)
             self._packs = {use.pack: use for use in packs.packs()}
-        self._window = ParentWindow(entries, {p for p, use in self._packs.items() if _is_sparse(use)})
+        self.lost = set(self._packs)
+        """Packs that the parent refers to and that are gone, or not of their size: what they held is stored again."""
         self._recent = Recent()
         self._adopted = Adopted({}, {}, {})
         self._oldest_used: datetime | None = None
         if not full:
             since = clock.parse_rfc3339(parent.header.started) if parent else None
-            self._adopted = adopt(repository, component, self._packs.keys(), started, since)
+            listed = self._listed(repository)
+            self._adopted = adopt(repository, listed, component, self._packs.keys(), started, since)
+            for _rest in listed:
+                pass
+        avoid = self.lost | {pack for pack, use in self._packs.items() if _is_sparse(use)}
+        self._window = ParentWindow(entries, avoid)
+
+    def _listed(self, repository: Repository) -> Iterator[ListedObject]:
+        for item in repository.store.list(layout.PACKS):
+            pack_id = layout.parse_pack_name(item.name)
+            use = self._packs.get(pack_id) if pack_id else None
+            if use is not None and use.size == item.size:
+                self.lost.discard(use.pack)
+            yield item
 
     def begin(self, path: str) -> None:
         """The next lookups are for the entry ``path``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
@@ -45,6 +45,8 @@ class SnapshotWriter:
         if full:
             self.parent = None
         self._known = known.Known(repository, component, self.parent, self._started, full=full)
+        if self._known.lost:
+            self.warnings.append(_lost_packs(self._known.lost))
         self._output = PackOutput(repository, component)
         self._prepare_catalog()
         self._buffer = bytearray()
@@ -224,3 +226,10 @@ class SnapshotWriter:
                 hint=f"check that nothing it needs was pruned: drctl verify {header.component} --data; and run the backup again",
             )
         return made
+
+
+def _lost_packs(lost: Collection[bytes]) -> str:
+    return (
+        f"{len(lost)} packs of earlier snapshots are gone or cut off, {layout.pack_name(min(lost))} for one: what they held "
+        "is stored again, and the earlier snapshots are damaged; see: drctl verify"
+    )

@@ -90,6 +90,32 @@ def test_a_deleted_object_is_found(stocked: Site, kind: str) -> None:
     assert (path.name in answer.out) or kind == "keys"
 
 
+def test_a_pack_that_is_gone_is_not_relied_on(small_site: Site) -> None:
+    """A lost or shortened pack of the parent: its content is stored again, with a warning, and the new snapshot is whole."""
+    small_site.backup()
+    lost, short = small_site.objects("packs")[0], small_site.objects("packs")[-1]
+    lost.unlink()
+    if short != lost:
+        short.write_bytes(short.read_bytes()[:-1])
+    taken = small_site.backup()
+    assert any(
+        f"packs/{lost.parent.name}/{lost.name}" in w or "packs of earlier" in w for w in taken["warnings"]
+    )
+    small_site.inside("verify", "--data", "--snapshot", taken["id"], COMPONENT).expect(0)
+    assert small_site.backup()["warnings"] == []
+
+
+def test_a_lost_catalog_has_a_way_on(small_site: Site) -> None:
+    """A backup that needs a catalog that is gone fails, names it, and says how to take one that does not."""
+    small_site.backup()
+    for path in small_site.objects("catalogs"):
+        path.unlink()
+    error = small_site.inside("backup").expect(3).error
+    assert error["on"].startswith("catalogs/")
+    assert "--full" in error["hint"]
+    small_site.backup("--full")
+
+
 def test_a_removed_snapshot_is_missing(small_site: Site) -> None:
     """Later headers name it: ``snapshots`` and ``verify`` exit with 3 and say which."""
     first, second = small_site.backup(), small_site.backup()

@@ -625,6 +625,26 @@ def test_an_odd_password_reaches_the_server(postgres, console):
         sql.execute(postgres.dsn(), "DROP ROLE odd_password")
 
 
+def test_the_encoding_is_the_databases_whatever_the_role_prefers(postgres, database):
+    """A role with a ``client_encoding`` of its own dumps the same bytes as any other: digests can be compared."""
+    sql.execute(
+        postgres.dsn(database),
+        "CREATE TABLE words (word text)",
+        "INSERT INTO words VALUES ('naïve')",
+        "DROP ROLE IF EXISTS latin_reader",
+        f"CREATE ROLE latin_reader SUPERUSER LOGIN PASSWORD {sql.literal(PASSWORD)}",
+        "ALTER ROLE latin_reader SET client_encoding = 'LATIN1'",
+    )
+    try:
+        settings = settings_of(postgres, database, user="latin_reader", password=PASSWORD)
+        theirs = dump_database(settings, MemorySink(), tools_of(postgres), encoding="UTF8")
+        (plain,) = dump(postgres, database)[0].archive.tables
+        assert theirs.archive.toc.encoding == "UTF8"
+        assert [table.summary for table in theirs.archive.tables] == [plain.summary]
+    finally:
+        sql.execute(postgres.dsn(), "DROP ROLE latin_reader")
+
+
 def test_tls_with_a_private_authority_and_a_client_certificate(postgres17_tls):
     """verify-full with a private CA, and login by certificate; a libpq without TLS is not chosen."""
     name = f"tls_{secrets.token_hex(4)}"
