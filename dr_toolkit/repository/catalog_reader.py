@@ -27,6 +27,8 @@ from dr_toolkit.repository.records import (
 )
 from dr_toolkit.repository.store import Store
 
+CACHED_PAGES = 16
+"""Decoded pages kept in memory, some 200 records each: thousands of small entries are read one by one from the same page."""
 CACHED_OBJECTS = 4
 """Whole catalog objects (some 4 MiB each) kept in memory: pages are mostly read in order."""
 
@@ -39,6 +41,7 @@ class Pages:
         self._keyring = keyring
         self._page_key = keyring.derived("page-id")
         self._cache: OrderedDict[bytes, tuple[bytes, crypto.Opener]] = OrderedDict()
+        self._pages: OrderedDict[PageRef, Page] = OrderedDict()
         self._lock = threading.Lock()
 
     def page(self, reference: PageRef) -> Page:
@@ -47,6 +50,19 @@ class Pages:
         Raises:
             ObjectMissing, Damaged, UnknownFormat: the object is gone, does not open, or is not that page.
         """
+        with self._lock:
+            found = self._pages.get(reference)
+            if found is not None:
+                self._pages.move_to_end(reference)
+                return found
+        page = self._decoded(reference)
+        with self._lock:
+            self._pages[reference] = page
+            while len(self._pages) > CACHED_PAGES:
+                self._pages.popitem(last=False)
+        return page
+
+    def _decoded(self, reference: PageRef) -> Page:
         body, opener = self._object(reference.object_id)
         name = layout.catalog_name(reference.object_id)
         end = reference.offset + reference.length
