@@ -17,7 +17,7 @@ from benchmarks.site import Site, interpreter
 from devstack import programs, sql
 
 MEGA = 1_000_000
-_LIBRARIES = ("backports.zstd", "blake3", "cryptography", "obstore", "psycopg", "pyfastcdc", "numpy")
+_LIBRARIES = ("zstandard", "blake3", "cryptography", "obstore", "psycopg", "pyfastcdc", "numpy")
 
 
 def comparison(title: str, results: Results, size: int) -> list[str]:
