@@ -12,7 +12,9 @@ from dr_toolkit.cli.context import Context
 from dr_toolkit.cli.options import common, epilog
 
 if TYPE_CHECKING:
-    from dr_toolkit.jobs.restore import Prepared
+    from dr_toolkit.config import Config
+    from dr_toolkit.jobs.restore import Prepared, Request
+    from dr_toolkit.repository.repository import Repository
 
 _EPILOG = epilog(
     "drctl restore console-db --dry-run",
@@ -20,6 +22,7 @@ _EPILOG = epilog(
     "drctl restore console-db --at 2026-11-23T08:00:00Z --yes",
     "drctl restore console-db --to conduktor_look",
     "drctl restore console-db --to file:/var/tmp/console.dump",
+    "drctl restore console-base --to /var/lib/postgresql/restored",
     codes=(0, 1, 2, 3, 5, 130, 143),
 )
 
@@ -44,7 +47,8 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.option(
     "--to",
     metavar="TARGET",
-    help="A new database's name, a postgresql:// URL of one, or file:PATH for the exact archive.",
+    help="A new database's name, a postgresql:// URL of one, or file:PATH for the exact archive. "
+    "For a postgres-base: a new directory.",
 )
 @click.option(
     "--table",
@@ -59,6 +63,11 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.option("--no-owner", is_flag=True, help="Leave out owners and privileges, where roles are missing.")
 @click.option(
     "--jobs", type=click.IntRange(1, 16), default=2, show_default=True, help="Programs side by side."
+)
+@click.option(
+    "--no-start",
+    is_flag=True,
+    help="For a postgres-base: only write the files; without pg_verifybackup, a start and a first query.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask; sessions in the live database may be ended.")
@@ -75,13 +84,15 @@ def command(
     no_swap: bool,
     no_owner: bool,
     jobs: int,
+    no_start: bool,
     dry_run: bool,
     yes: bool,
 ) -> None:
     """Bring a component back, beside what is live.
 
     The snapshot goes into a new database, is compared with the source's digests, and only then gets the live name; the replaced
-    database is kept. Needs a recipient with the role "read".
+    database is kept. A postgres-base goes into a new directory, is checked by pg_verifybackup, started for a first query, and left
+    stopped. Needs a recipient with the role "read".
     """
     context.configure_log()
     if snapshot_id is not None and at is not None:
@@ -93,7 +104,11 @@ def command(
 
     config = context.load_config()
     request = restore.Request(component, snapshot_id, at, to, tables, not no_swap, no_owner, jobs)
+    found = config.components.get(component)
     with opening.opened_repository(config) as repository:
+        if found is not None and found.kind == "postgres-base":
+            _base(context, config, repository, request, start=not no_start, dry_run=dry_run)
+            return
         prepared = restore.prepare(config, repository, request)
         if dry_run:
             context.emit(
@@ -104,6 +119,29 @@ def command(
         _confirm(context, prepared, yes=yes)
         done = restore.run(config, repository, prepared, context.progress(), end_sessions=True)
     context.emit({"restored": restore_text.done_document(done)}, restore_text.done(done))
+
+
+def _base(
+    context: Context, config: Config, repository: Repository, request: Request, *, start: bool, dry_run: bool
+) -> None:
+    """A whole cluster, into a directory: nothing live is replaced, so nobody is asked."""
+    from dr_toolkit.jobs import base_restore
+    from dr_toolkit.reporting import base_text
+
+    prepared = base_restore.prepare(config, repository, request, start=start)
+    if dry_run:
+        context.emit(
+            {"plan": base_text.plan_document(prepared)}, base_text.plan(prepared) + "nothing was changed"
+        )
+        return
+    if not context.as_json:
+        sys.stderr.write(base_text.plan(prepared))
+    progress = context.progress()
+    try:
+        done = base_restore.run(repository, prepared, progress)
+    finally:
+        progress.close()
+    context.emit({"restored": base_text.done_document(done)}, base_text.done(done))
 
 
 def _confirm(context: Context, prepared: Prepared, *, yes: bool) -> None:

@@ -63,6 +63,12 @@ components:
     schedule: "15 * * * *"                # minute, hour, day of month, month, day of week; UTC
     objectives: {rpo: 2h, rto: 30m}
     retention: {last: 3, daily: 7, weekly: 5, monthly: 12, yearly: 0}
+  console-base:
+    kind: postgres-base                   # the whole server, for self-hosted ones; the role needs REPLICATION
+    connection: {host: main-postgresql, database: postgres, user: drctl_replication, password: env:DR_REPLICATION_PASSWORD}
+    checkpoint: fast                      # or spread: slower, easier on the server's disk
+    # max_rate: 51200                     # KiB each second
+    schedule: "0 2 * * *"
 
 verify:
   scratch: local                          # a throw-away PostgreSQL on this machine

@@ -310,10 +310,26 @@ class PostgresDumpConfig(_ComponentFields):
         return self.restore_connection.over(self.connection)
 
 
+class PostgresBaseConfig(_ComponentFields):
+    """A whole PostgreSQL server (cluster), backed up with pg_basebackup."""
+
+    kind: Literal["postgres-base"]
+    """The kind of component: `postgres-base`."""
+    connection: ConnectionConfig
+    """How backup reaches the server: any database of it, and a role with REPLICATION."""
+    checkpoint: Literal["fast", "spread"] = "fast"
+    """How the server's checkpoint at the start is made: at once, or spread over time to spare its disk."""
+    max_rate: Annotated[int, Field(ge=32, le=1048576)] | None = None
+    """At most so many KiB each second are read from the server. Without it, no limit."""
+
+
 class _Kinds:
     """Chooses a component's model by its ``kind``: pydantic's own way wants at least two kinds, and this list grows."""
 
-    models: Mapping[str, type[Section]] = {"postgres-dump": PostgresDumpConfig}
+    models: Mapping[str, type[Section]] = {
+        "postgres-dump": PostgresDumpConfig,
+        "postgres-base": PostgresBaseConfig,
+    }
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -321,7 +337,7 @@ class _Kinds:
         return core_schema.tagged_union_schema(choices, discriminator="kind")
 
 
-ComponentConfig = PostgresDumpConfig
+ComponentConfig = PostgresDumpConfig | PostgresBaseConfig
 """Any kind of component. A new kind joins this union and `_Kinds.models`."""
 
 

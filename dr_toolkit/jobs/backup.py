@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dr_toolkit import clock, errors, log
-from dr_toolkit.config import Config, PostgresDumpConfig
-from dr_toolkit.jobs import opening
+from dr_toolkit.config import ComponentConfig, Config, PostgresBaseConfig, PostgresDumpConfig
+from dr_toolkit.jobs import base_backup, opening
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres import dump, server, server_facts, tools
 from dr_toolkit.postgres.connection import ConnectionSettings
+from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository import layout
 from dr_toolkit.repository import snapshot as snapshots
 from dr_toolkit.repository.repository import Point, Repository
@@ -64,14 +65,14 @@ class Planned:
     Attributes:
         component: its name.
         source: where it would be read from, without secrets.
-        bytes: what it would roughly read.
+        bytes: what it would roughly read; None where the role may not know.
         parent: the snapshot it would compare with.
         programs: PostgreSQL's programs it would use.
     """
 
     component: str
     source: str
-    bytes: int
+    bytes: int | None
     parent: str | None
     programs: str
 
@@ -117,9 +118,10 @@ def plan(config: Config, repository: Repository, request: Request) -> list[Plann
     planned = []
     for name, component in opening.chosen_components(config, request.components).items():
         settings = opening.source_settings(component, config)
-        with _session(settings) as session:
-            chosen = tools.choose(session.info.server_version, settings.programs, tls=settings.tls_required)
-            size = server_facts.data_size(session)
+        if isinstance(component, PostgresBaseConfig):
+            chosen, size = base_backup.check_source(settings)
+        else:
+            chosen, size = _dump_source(settings)
         known, _damaged = repository.snapshots(name)
         parent, _warnings = snapshots.choose_parent(known, repository.store.now())
         planned.append(
@@ -134,7 +136,27 @@ def plan(config: Config, repository: Repository, request: Request) -> list[Plann
     return planned
 
 
+def _dump_source(settings: ConnectionSettings) -> tuple[Tools, int | None]:
+    with _session(settings) as session:
+        chosen = tools.choose(session.info.server_version, settings.programs, tls=settings.tls_required)
+        return chosen, server_facts.data_size(session)
+
+
 def _one(
+    config: Config,
+    repository: Repository,
+    name: str,
+    component: ComponentConfig,
+    request: Request,
+    progress: Progress,
+) -> Snapshot:
+    if isinstance(component, PostgresBaseConfig):
+        with _damage_explained(name):
+            return base_backup.take(config, repository, name, component, full=request.full, progress=progress)
+    return _dump(config, repository, name, component, request, progress)
+
+
+def _dump(
     config: Config,
     repository: Repository,
     name: str,

@@ -98,7 +98,7 @@ def chosen_components(config: Config, names: tuple[str, ...]) -> dict[str, Compo
     return {name: config.components[name] for name in names or config.components}
 
 
-def source_settings(component: PostgresDumpConfig, config: Config) -> ConnectionSettings:
+def source_settings(component: ComponentConfig, config: Config) -> ConnectionSettings:
     """How the backup reaches its database."""
     return _settings(component.connection, config)
 

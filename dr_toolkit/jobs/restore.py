@@ -119,18 +119,8 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
         SnapshotMissing: there is no such snapshot.
         TargetError: the target cannot take it.
     """
-    component = opening.known_component(config, request.component)
-    snapshots, damaged = repository.snapshots(request.component)
-    if not snapshots and not damaged:
-        raise errors.NothingToDo(
-            f'"{request.component}" has no snapshot to restore',
-            on=request.component,
-            hint="take one: drctl backup",
-        )
-    found = selection.choose(snapshots, request.component, snapshot_id=request.snapshot, at=request.at)
-    if found.header.status != "good" and request.snapshot is None:
-        raise errors.Damaged(f'snapshot "{found.id}" is marked damaged', on=found.id)
-    doubted = _doubts(repository, found, damaged, request)
+    component = _dump_component(config, request.component)
+    found, doubted = choose(repository, request)
     lost = (opening.moment(repository) - found.header.moment).total_seconds()
     size = found.header.bytes_source
     if request.to is not None and request.to.startswith("file:"):
@@ -155,6 +145,36 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
     return Prepared(request, found, settings.redacted(), planned, lost, size, doubted)
 
 
+def choose(repository: Repository, request: Request) -> tuple[Snapshot, tuple[str, ...]]:
+    """The snapshot that is meant, and what speaks against it.
+
+    Raises:
+        NothingToDo: the component has none.
+        SnapshotMissing: there is no such snapshot.
+        Damaged: it is marked damaged, or was exchanged, and was not named.
+    """
+    snapshots, damaged = repository.snapshots(request.component)
+    if not snapshots and not damaged:
+        raise errors.NothingToDo(
+            f'"{request.component}" has no snapshot to restore',
+            on=request.component,
+            hint="take one: drctl backup",
+        )
+    found = selection.choose(snapshots, request.component, snapshot_id=request.snapshot, at=request.at)
+    if found.header.status != "good" and request.snapshot is None:
+        raise errors.Damaged(f'snapshot "{found.id}" is marked damaged', on=found.id)
+    return found, _doubts(repository, found, damaged, request)
+
+
+def _dump_component(config: Config, name: str) -> PostgresDumpConfig:
+    component = opening.known_component(config, name)
+    if not isinstance(component, PostgresDumpConfig):
+        raise errors.UsageError(
+            f'"{name}" is of kind "{component.kind}"', on=name, unaffected="nothing was started"
+        )
+    return component
+
+
 def run(
     config: Config, repository: Repository, prepared: Prepared, progress: Progress, *, end_sessions: bool
 ) -> Done:
@@ -176,9 +196,7 @@ def run(
             return _tables(config, source, prepared, progress)
         if prepared.database is None:
             return _to_file(source, prepared, progress)
-        settings = target(
-            config, opening.known_component(config, prepared.request.component), prepared.request
-        )
+        settings = target(config, _dump_component(config, prepared.request.component), prepared.request)
         return _to_database(source, settings, prepared, progress, end_sessions=end_sessions)
 
 
@@ -315,7 +333,7 @@ def _compare(
 
 def _tables(config: Config, source: SnapshotReader, prepared: Prepared, progress: Progress) -> Done:
     """Single tables, into a database that is there already and does not have them."""
-    settings = target(config, opening.known_component(config, prepared.request.component), prepared.request)
+    settings = target(config, _dump_component(config, prepared.request.component), prepared.request)
     with closing(server.connect(settings)) as session:
         version = session.info.server_version // 10_000
     major = restore_needs.client_major(restore_plan.toc_of(source), version)

@@ -74,19 +74,26 @@ class Tools:
         return b"openssl" in told.stdout
 
 
-def choose(server_version: int, programs: str | None = None, *, tls: bool = False) -> Tools:
+def choose(
+    server_version: int,
+    programs: str | None = None,
+    *,
+    tls: bool = False,
+    needs: Sequence[str] = _CLIENT_PROGRAMS,
+) -> Tools:
     """Choose client programs for a server.
 
     Args:
         server_version: the server's ``server_version_num`` (170010), or only its major version (17).
         programs: a configured directory; if given, no other place is looked at.
         tls: leave out installations that are known to be built without TLS.
+        needs: the programs that must be there.
 
     Raises:
         SourceError: none fits; the message names the server's version and what was found where.
     """
     major = _major(server_version)
-    found = [tools for tools in installed(programs) if tools.has(_CLIENT_PROGRAMS)]
+    found = [tools for tools in installed(programs) if tools.has(needs)]
     fitting = sorted(
         (tools for tools in found if tools.major >= major),
         key=lambda tools: (tools.major != major, -tools.major),
@@ -103,7 +110,7 @@ def choose(server_version: int, programs: str | None = None, *, tls: bool = Fals
             unaffected="the server was not asked for any data",
         )
     raise SourceError(
-        f"the server is PostgreSQL {major}, and pg_dump must be of version {major} or newer; found {_listing(found)}",
+        f"the server is PostgreSQL {major}, and {needs[0]} must be of version {major} or newer; found {_listing(found)}",
         hint=f"install the client programs of PostgreSQL {major}, or name their directory in connection.programs "
         f"(looked in {_looked(programs)})",
         unaffected="the server was not asked for any data",

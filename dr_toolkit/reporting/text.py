@@ -72,7 +72,15 @@ def made(item: Made) -> str:
 def planned(items: Sequence[Planned]) -> str:
     """``drctl backup --dry-run``."""
     rows = [["COMPONENT", "ABOUT", "COMPARED WITH", "SOURCE"]]
-    rows += [[p.component, size(p.bytes), p.parent or "nothing: a first backup", p.source] for p in items]
+    rows += [
+        [
+            p.component,
+            "unknown" if p.bytes is None else size(p.bytes),
+            p.parent or "nothing: a first backup",
+            p.source,
+        ]
+        for p in items
+    ]
     return table(rows, frozenset({1})) + "nothing was read or written"
 
 

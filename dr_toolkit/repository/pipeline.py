@@ -19,10 +19,10 @@ from typing import Any
 
 from dr_toolkit import errors
 from dr_toolkit.repository import chunking, crypto, records, zstd
-from dr_toolkit.repository.catalog import TreeWriter
 from dr_toolkit.repository.entries import Cutting
 from dr_toolkit.repository.known import Known, Place
 from dr_toolkit.repository.pack_output import PackOutput
+from dr_toolkit.repository.record_spool import RecordSink
 from dr_toolkit.repository.records import Begin, Extent, Finish
 
 SEGMENT = 1 << 20
@@ -92,7 +92,7 @@ class Stages:
     """
 
     def __init__(
-        self, known: Known, output: PackOutput, tree: TreeWriter, *, seed: int, chunk_key: bytes
+        self, known: Known, output: PackOutput, tree: RecordSink, *, seed: int, chunk_key: bytes
     ) -> None:
         self._known = known
         self._output = output

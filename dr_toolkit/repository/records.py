@@ -123,11 +123,13 @@ class Root(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     page: PageRef
 
 
-Leaf = Begin | Finish | Extent | Zeros | PackUse
+EntryRecord = Begin | Finish | Extent | Zeros
+Leaf = EntryRecord | PackUse
 Record = Leaf | Index
 
 _ENCODER = msgspec.json.Encoder()
 _RECORDS = msgspec.json.Decoder(list[Begin | Finish | Extent | Zeros | PackUse | Index])
+_ENTRY_RECORDS = msgspec.json.Decoder(list[EntryRecord])
 _UNKNOWN_TAG = re.compile(r"Invalid value .* - at `\$\[\d+\]\[0\]`", re.DOTALL)
 """What the decoder says when the first element of a record is no type of a record."""
 _HEAD = msgspec.json.Decoder(tuple[Literal["page"], int, str, str])
@@ -136,6 +138,11 @@ _HEAD = msgspec.json.Decoder(tuple[Literal["page"], int, str, str])
 def encode(record: Record) -> bytes:
     """One line, without LF."""
     return _ENCODER.encode(record)
+
+
+def decode_lines(content: bytes) -> list[EntryRecord]:
+    """Records that this process encoded itself, each line ended by LF."""
+    return _ENTRY_RECORDS.decode(b"[" + content.rstrip(b"\n").replace(b"\n", b",") + b"]")
 
 
 def encode_head(level: int, tree: Tree, context: str) -> bytes:

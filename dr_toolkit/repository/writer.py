@@ -14,6 +14,7 @@ from dr_toolkit.repository.catalog import PageStore, TreeWriter
 from dr_toolkit.repository.entries import Cutting
 from dr_toolkit.repository.pack_output import PackOutput
 from dr_toolkit.repository.pipeline import SEGMENT, End, Open, Piece, Pipeline, Stages
+from dr_toolkit.repository.record_spool import RecordSpool
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Header, Snapshot
 
@@ -28,9 +29,13 @@ class SnapshotWriter:
         component: whose snapshot this is.
         kind: of the component.
         full: ignore the parent and everything stored: read and store all anew.
+        ordered: whether entries come in ascending order of path, as ``EntrySink`` wants. Without it they may come in any order, each path
+            once, and their records are kept aside until the commit.
     """
 
-    def __init__(self, repository: Repository, component: str, kind: str, *, full: bool = False) -> None:
+    def __init__(
+        self, repository: Repository, component: str, kind: str, *, full: bool = False, ordered: bool = True
+    ) -> None:
         self._repository = repository
         self._component = component
         self._kind = kind
@@ -49,6 +54,8 @@ class SnapshotWriter:
             self.warnings.append(_lost_packs(self._known.lost))
         self._output = PackOutput(repository, component)
         self._prepare_catalog()
+        self._spool = None if ordered else RecordSpool(self._tree)
+        self._records = self._spool or self._tree
         self._buffer = bytearray()
         self._entry: Open | None = None
         self._last_path = b""
@@ -56,7 +63,7 @@ class SnapshotWriter:
         self._stages = Stages(
             self._known,
             self._output,
-            self._tree,
+            self._records,
             seed=int.from_bytes(repository.keys.derived("cut")[:4], "big") & 0x7FFFFFFF,
             chunk_key=repository.keys.derived("chunk-id"),
         )
@@ -80,6 +87,8 @@ class SnapshotWriter:
         """Stop the threads. Nothing becomes visible. Idempotent."""
         self._output.close()
         self._pipeline.close()
+        if self._spool is not None:
+            self._spool.close()
 
     @property
     def bytes_new(self) -> int:
@@ -100,7 +109,7 @@ class SnapshotWriter:
             self._entry is not None
             or not 0 < len(encoded) <= records.PATH_LIMIT
             or b"\0" in encoded
-            or encoded <= self._last_path
+            or (self._spool is None and encoded <= self._last_path)
         ):
             raise errors.SourceError(
                 f'the entry "{path}" cannot follow the one before it',
@@ -171,7 +180,7 @@ class SnapshotWriter:
         if self._entry is not None:
             raise errors.SourceError(f'the entry "{self._entry.path}" was not ended', on=self._entry.path)
         self._pipeline.finish()
-        entries_root = self._tree.finish()
+        entries_root = self._records.finish()
         self._output.flush()
         for use in self._output.uses():
             self._pack_tree.add(use.pack.hex(), records.BEGIN, use)

@@ -1,0 +1,161 @@
+"""Restore a whole cluster (``postgres-base``) into a directory, and prove that it starts."""
+
+from __future__ import annotations
+
+import pwd
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dr_toolkit import clock, errors, log
+from dr_toolkit.config import Config
+from dr_toolkit.jobs import opening, restore
+from dr_toolkit.log import Progress
+from dr_toolkit.postgres import base_files, base_start, scratch_places, tools
+from dr_toolkit.postgres.base_start import Target
+from dr_toolkit.postgres.tools import Tools
+from dr_toolkit.repository.reader import SnapshotReader
+from dr_toolkit.repository.repository import Repository
+from dr_toolkit.repository.snapshot import Snapshot
+
+KIND = "postgres-base"
+
+_log = log.get("jobs.restore")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A restore that is planned and not yet begun.
+
+    Attributes:
+        snapshot: which one.
+        directory: where it goes.
+        bytes: content to write.
+        bytes_free: room at that place.
+        seconds_lost: time between the snapshot and now.
+        tools: programs of the cluster's version; None when it is not to be started.
+        doubts: what speaks against this snapshot.
+    """
+
+    snapshot: Snapshot
+    directory: Path
+    bytes: int
+    bytes_free: int
+    seconds_lost: float
+    tools: Tools | None
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Done:
+    """What a restore did.
+
+    Attributes:
+        prepared: the plan.
+        files: written or already there.
+        started: whether it was verified, started and asked.
+        seconds: by stage.
+    """
+
+    prepared: Prepared
+    files: int = 0
+    started: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def prepare(config: Config, repository: Repository, request: restore.Request, *, start: bool) -> Prepared:
+    """Plan it. Changes nothing.
+
+    Raises:
+        UsageError: no directory was named, or something else than one.
+        TargetError: the directory is somebody's, or too small.
+    """
+    if request.to is None or "://" in request.to or request.to.startswith("file:") or request.tables:
+        raise errors.UsageError(
+            "a base backup is restored into a new directory",
+            on=request.component,
+            hint=f"drctl restore {request.component} --to /var/lib/postgresql/restored",
+            unaffected="nothing was started",
+        )
+    found, doubted = restore.choose(repository, request)
+    if found.header.kind != KIND:
+        raise errors.UsageError(f'snapshot "{found.id}" is no base backup', on=found.id)
+    directory = Path(request.to).absolute()
+    base_files.check_directory(directory, found.id)
+    there = next(place for place in (directory, *directory.parents) if place.is_dir())
+    free = shutil.disk_usage(there).free
+    lost = (opening.moment(repository) - found.header.moment).total_seconds()
+    chosen = programs_for(config, found) if start else None
+    size = found.header.bytes_source
+    if free < size and not (directory / base_files.MARKER).exists():
+        raise errors.TargetError(
+            f'"{directory}" needs {size} bytes and {free} are free',
+            on=str(directory),
+            hint="name a directory on a larger disk",
+            unaffected="nothing was started",
+        )
+    return Prepared(found, directory, size, free, lost, chosen, doubted)
+
+
+def run(repository: Repository, prepared: Prepared, progress: Progress) -> Done:
+    """Carry a plan out.
+
+    Raises:
+        VerificationFailed: the files are not the backup's, or recovery ended short.
+    """
+    done = Done(prepared)
+    with SnapshotReader(repository, prepared.snapshot) as source:
+        place_cluster(source, prepared.snapshot, prepared.directory, done, progress)
+    user = owner(prepared.directory)
+    if prepared.tools is not None:
+        began = clock.monotonic()
+        base_start.verify_files(prepared.tools, prepared.directory)
+        done.seconds["verify_files"] = clock.monotonic() - began
+    base_files.finish(prepared.directory)
+    if user is not None:
+        base_files.give_to(prepared.directory, user)
+    if prepared.tools is not None:
+        began = clock.monotonic()
+        target = Target.of(prepared.snapshot.header.source)
+        with base_start.started(prepared.tools, prepared.directory, target, user):
+            done.started = True
+        done.seconds["start"] = clock.monotonic() - began
+    _log.info("restored", directory=str(prepared.directory), snapshot=prepared.snapshot.id)
+    return done
+
+
+def place_cluster(
+    source: SnapshotReader, found: Snapshot, directory: Path, done: Done, progress: Progress
+) -> None:
+    """Write the files, and keep how many and how long."""
+    began = clock.monotonic()
+    progress.start(found.header.bytes_source, f"{found.header.component}: writing")
+    done.files = base_files.write_cluster(source, directory, found.id, progress)
+    done.seconds["write"] = clock.monotonic() - began
+
+
+def programs_for(config: Config, found: Snapshot) -> Tools:
+    """Server programs of the cluster's major version, with ``pg_verifybackup``.
+
+    Raises:
+        SourceError: there are none.
+    """
+    version = found.header.source.get("server_version")
+    major = version // 10_000 if isinstance(version, int) else 0
+    chosen = tools.server_tools(major, config.verify.programs)
+    if not chosen.has((base_start.VERIFY,)):
+        raise errors.SourceError(
+            f'"{base_start.VERIFY}" is not in {chosen.directory}',
+            hint="install all of PostgreSQL's programs, or restore without the check: --no-start",
+        )
+    scratch_places.check_programs(chosen.program("postgres"), scratch_places.unprivileged_user())
+    return chosen
+
+
+def owner(directory: Path) -> str | None:
+    """Who the cluster is given to when we are root: the owner of the place above it if that is somebody, or postgres."""
+    user = scratch_places.unprivileged_user()
+    if user is None:
+        return None
+    above = directory.parent.stat().st_uid
+    return user if above == 0 else pwd.getpwuid(above).pw_name

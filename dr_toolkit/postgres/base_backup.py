@@ -1,0 +1,194 @@
+"""Back up a whole cluster: ``pg_basebackup``'s tar stream as entries of a snapshot, one for each file."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from dr_toolkit import log, process
+from dr_toolkit.errors import DrctlError, ProgramError, SourceError, SourceUnreachable
+from dr_toolkit.postgres import base_manifest, server
+from dr_toolkit.postgres.base_manifest import WalRange
+from dr_toolkit.postgres.base_tar import Member, Readable, TarStream
+from dr_toolkit.postgres.connection import ConnectionSettings, credentials
+from dr_toolkit.postgres.tools import Tools
+from dr_toolkit.repository.entries import EntrySink
+
+FILES = "cluster/"
+"""Before the path of each file of the cluster."""
+MANIFEST = "backup_manifest"
+PROGRAM = "pg_basebackup"
+
+_log = log.get("postgres.base")
+_WAL = re.compile(r"pg_wal/([0-9A-F]{24})")
+_CHECKSUMS = re.compile(r"checksum error occurred|checksum verification fail", re.IGNORECASE)
+_GONE = re.compile(
+    r"server closed the connection|terminating connection|could not connect|connection to server .* failed|"
+    r"could not receive data|the database system is|no connection to the server",
+    re.IGNORECASE,
+)
+
+
+@dataclass(slots=True)
+class BaseBackup:
+    """What was written.
+
+    Attributes:
+        files: how many.
+        directories: how many.
+        wal: sizes of WAL segments, by name.
+        ranges: WAL that recovery needs.
+        damaged: what the server said about page checksums; None when all were right.
+    """
+
+    files: int = 0
+    directories: int = 0
+    wal: dict[str, int] = field(default_factory=dict)
+    ranges: list[WalRange] = field(default_factory=list)
+    damaged: str | None = None
+
+    @property
+    def target(self) -> WalRange:
+        """The last range: its end and timeline are what recovery must reach."""
+        return self.ranges[-1]
+
+
+@contextmanager
+def held_wal(settings: ConnectionSettings) -> Iterator[str]:
+    """Keep WAL on the server until the block ends, by a temporary slot of our own session: it goes when drctl goes.
+
+    Raises:
+        SourceError: the slot cannot be made.
+    """
+    name = f"drctl_{secrets.token_hex(6)}"
+    with closing(server.connect(settings)) as session:
+        server.set_timeouts(session)
+        server.query(session, "SELECT pg_create_physical_replication_slot(%s, true, true)", (name,))
+        yield name
+        _check_held(session, name)
+
+
+def _check_held(session: server.Connection, name: str) -> None:
+    rows = server.query(session, "SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s", (name,))
+    if not rows or rows[0][0] == "lost":
+        raise SourceError(
+            "the server removed WAL that the backup needs (max_slot_wal_keep_size)",
+            on=name,
+            hint="raise max_slot_wal_keep_size, or back up when less is written",
+            unaffected="no snapshot was made",
+        )
+
+
+def read_cluster(
+    settings: ConnectionSettings,
+    sink: EntrySink,
+    tools: Tools,
+    *,
+    segment_size: int,
+    checkpoint: Literal["fast", "spread"] = "fast",
+    max_rate: int | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> BaseBackup:
+    """Read a cluster into a sink that takes entries in any order. Whoever opened the sink commits or aborts it.
+
+    Args:
+        settings: the source.
+        sink: takes the entries.
+        tools: with a ``pg_basebackup`` of the server's version or newer.
+        segment_size: bytes of a WAL segment.
+        checkpoint: how the server makes its checkpoint.
+        max_rate: KiB each second at most.
+        on_bytes: told the number of bytes after each read.
+
+    Raises:
+        SourceUnreachable: the server went away.
+        SourceError: ``pg_basebackup`` failed, ended early, or WAL that recovery needs is not in the stream.
+    """
+    arguments = [
+        tools.program(PROGRAM),
+        *("--pgdata=-", "--format=tar", "--wal-method=fetch", "--no-password", "--label=drctl"),
+        f"--checkpoint={checkpoint}",
+        *([f"--max-rate={max_rate}"] if max_rate else []),
+    ]
+    with credentials(settings) as env, process.Pipe(arguments, env=env | dict(tools.env)) as pipe:
+        made, manifest = BaseBackup(), b""
+        try:
+            stream = TarStream(cast("Readable", pipe.stdout), on_bytes)
+            for member in stream.members():
+                if member.path == MANIFEST:
+                    manifest = b"".join(stream.content())
+                else:
+                    _write(member, stream, sink, made)
+        except SourceError:
+            # Where the stream has ended, pg_basebackup says why. Where it has not, it would wait for us for ever.
+            if pipe.stdout is not None and not pipe.stdout.read(1):
+                _finish(pipe, settings, made)
+            raise
+        _finish(pipe, settings, made)
+    _check(made, manifest, segment_size)
+    sink.begin(MANIFEST, "manifest", cutting="fixed")
+    sink.write(manifest)
+    sink.end({})
+    return made
+
+
+def _write(member: Member, stream: TarStream, sink: EntrySink, made: BaseBackup) -> None:
+    sink.begin(FILES + member.path, member.kind, cutting="fixed")
+    for piece in stream.content():
+        sink.write(piece)
+    sink.end({"mode": member.mode})
+    if member.kind == "directory":
+        made.directories += 1
+        return
+    made.files += 1
+    if found := _WAL.fullmatch(member.path):
+        made.wal[found[1]] = member.size
+
+
+def _check(made: BaseBackup, manifest: bytes, segment_size: int) -> None:
+    if not manifest:
+        raise SourceError("the server sent no backup manifest", unaffected="no snapshot was made")
+    made.ranges = base_manifest.wal_ranges(manifest)
+    missing = base_manifest.missing_segments(made.ranges, segment_size, made.wal)
+    if missing:
+        raise SourceError(
+            f"{len(missing)} WAL segments that recovery needs are not in the backup, {missing[0]} for one",
+            on=missing[0],
+            hint="run the backup again",
+            unaffected="no snapshot was made",
+        )
+    _log.debug("cluster read", files=made.files, end=base_manifest.format_lsn(made.target.end))
+
+
+def _finish(pipe: process.Pipe, settings: ConnectionSettings, made: BaseBackup) -> None:
+    """Insist on a good end; a server that reports damaged pages has sent everything, and is told apart."""
+    try:
+        pipe.finish()
+    except ProgramError as error:
+        if _CHECKSUMS.search(error.stderr):
+            made.damaged = _first_warning(error.stderr)
+            return
+        raise _explained(error, settings) from error
+
+
+def _first_warning(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if _CHECKSUMS.search(line)]
+    return lines[0][:300] if lines else "checksum error"
+
+
+def _explained(error: ProgramError, settings: ConnectionSettings) -> DrctlError:
+    on, said = settings.redacted(), error.message
+    if _GONE.search(error.stderr):
+        return SourceUnreachable(
+            f"the server went away during the backup: {said}", on=on, unaffected="no snapshot was made"
+        )
+    hint = None
+    if "pg_hba.conf" in error.stderr:
+        hint = 'pg_hba.conf needs a line for the database "replication" and the backup\'s role'
+    elif "permission denied" in error.stderr or "must be superuser or replication" in error.stderr:
+        hint = "the backup's role needs REPLICATION"
+    return SourceError(f"pg_basebackup failed: {said}", on=on, hint=hint, unaffected="no snapshot was made")

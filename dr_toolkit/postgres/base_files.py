@@ -1,0 +1,198 @@
+"""Write a snapshot's cluster into an empty directory. What an interrupted run wrote whole is kept by the next one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from dr_toolkit.errors import Damaged, TargetError
+from dr_toolkit.log import Progress
+from dr_toolkit.postgres.base_backup import FILES, MANIFEST
+from dr_toolkit.repository.entries import EntryInfo, EntrySource
+
+MARKER = ".drctl-restore.json"
+"""In a directory that is not whole yet: which snapshot goes there."""
+THREADS = 4
+_WAITING = 32
+_LAST = FILES + "global/pg_control"
+"""Written last: without it no server starts on half a cluster."""
+_LEFT_OUT = {FILES + name for name in ("standby.signal", "recovery.signal", "postmaster.pid", MARKER)}
+"""What the source's own state was, and what would lead a restored server elsewhere."""
+_PARTIAL = ".drctl-partial"
+
+
+def check_directory(directory: Path, snapshot: str) -> None:
+    """Refuse a directory that is somebody's, before anything is read.
+
+    Raises:
+        TargetError: it holds something else than this snapshot's unfinished restore.
+    """
+    with _translated(directory):
+        if not os.path.lexists(directory):
+            return
+        if not directory.is_dir():
+            raise _taken(directory, "it is no directory")
+        if (directory / "postmaster.pid").exists():
+            raise _taken(directory, "a server runs there, or did")
+        names = sorted(path.name for path in directory.iterdir())
+        if names and (found := _marked(directory)) != snapshot:
+            raise _taken(
+                directory,
+                f'the restore of snapshot "{found}" is unfinished there' if found else "it is not empty",
+            )
+
+
+def write_cluster(source: EntrySource, directory: Path, snapshot: str, progress: Progress) -> int:
+    """Write all files, permissions and the manifest, and make them durable. The marker stays until `finish`.
+
+    Args:
+        source: the snapshot.
+        directory: new, empty, or with this snapshot's unfinished restore.
+        snapshot: its id.
+        progress: told of each file.
+
+    Returns:
+        How many files there are.
+
+    Raises:
+        TargetError: the directory cannot be used.
+        Damaged: an entry of the snapshot has an impossible path.
+    """
+    check_directory(directory, snapshot)
+    with _translated(directory):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        (directory / MARKER).write_text(json.dumps({"snapshot": snapshot}))
+        count = _write_all(source, directory, progress)
+        _write_file(source, EntryInfo(MANIFEST, "manifest", -1), directory / MANIFEST, progress)
+        _make_durable(directory)
+    return count
+
+
+def finish(directory: Path) -> None:
+    """The directory is whole: take the marker away."""
+    with _translated(directory):
+        (directory / MARKER).unlink(missing_ok=True)
+        _sync(directory)
+
+
+def give_to(directory: Path, user: str) -> None:
+    """Make ``user`` the owner of everything: PostgreSQL wants to own its data directory."""
+    with _translated(directory):
+        shutil.chown(directory, user)
+        for place, directories, files in os.walk(directory):
+            for name in (*directories, *files):
+                shutil.chown(Path(place) / name, user)
+
+
+def _write_all(source: EntrySource, directory: Path, progress: Progress) -> int:
+    count, last = 0, None
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-file") as pool:
+        try:
+            for info in source.entries(FILES):
+                if info.path in _LEFT_OUT:
+                    continue
+                target = directory / _relative(info)
+                if info.kind == "directory":
+                    target.mkdir(exist_ok=True)
+                    target.chmod(_mode(info))
+                    continue
+                count += 1
+                if info.path == _LAST:
+                    last = info, target
+                    continue
+                waiting.append(pool.submit(_write_file, source, info, target, progress))
+                if len(waiting) > _WAITING:
+                    waiting.popleft().result()
+            while waiting:
+                waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    if last is None:
+        raise Damaged("the snapshot has no control file", fault="structure", on=_LAST)
+    _write_file(source, *last, progress)
+    return count
+
+
+def _write_file(source: EntrySource, info: EntryInfo, target: Path, progress: Progress) -> None:
+    if target.exists() and target.stat().st_size == info.size:
+        progress.advance(info.size, 1)
+        return
+    partial = target.with_name(target.name + _PARTIAL)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        for piece in source.read(info.path):
+            file.write(piece)
+            progress.advance(len(piece))
+        os.fchmod(file.fileno(), _mode(info))
+    partial.rename(target)
+    progress.advance(0, 1)
+
+
+def _mode(info: EntryInfo) -> int:
+    mode = info.meta.get("mode")
+    default = 0o700 if info.kind == "directory" else 0o600
+    return mode & 0o770 if isinstance(mode, int) else default
+
+
+def _relative(info: EntryInfo) -> PurePosixPath:
+    """The place below the directory: a stolen write key must not lead a restore out of it."""
+    text = info.path.removeprefix(FILES)
+    parts = text.split("/")
+    if any(part in {"", ".", ".."} for part in parts) or info.kind not in {"file", "directory"}:
+        raise Damaged(f'the entry "{info.path}" has no place in a cluster', fault="structure", on=info.path)
+    return PurePosixPath(text)
+
+
+def _make_durable(directory: Path) -> None:
+    """Everything is written out at once, then each file's own word is asked."""
+    os.sync()
+    for place, _directories, files in os.walk(directory):
+        for name in files:
+            _sync(Path(place) / name)
+        _sync(Path(place))
+    _sync(directory.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _marked(directory: Path) -> str | None:
+    try:
+        found = json.loads((directory / MARKER).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found.get("snapshot") if isinstance(found, dict) else None
+
+
+def _taken(directory: Path, why: str) -> TargetError:
+    return TargetError(
+        f'"{directory}" cannot take a cluster: {why}',
+        on=str(directory),
+        hint="name a new or an empty directory",
+        unaffected="it was not touched",
+    )
+
+
+@contextmanager
+def _translated(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TargetError(
+            f'"{error.filename or directory}" cannot be written: {error.strerror}',
+            on=str(directory),
+            hint="give the same command again when that is solved: what is there stays",
+        ) from error

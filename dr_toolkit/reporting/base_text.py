@@ -1,0 +1,74 @@
+"""Plan and outcome of the restore of a whole cluster, as text and as documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dr_toolkit.jobs.base_restore import Done, Prepared
+from dr_toolkit.reporting import documents
+from dr_toolkit.reporting.text import duration, size
+
+
+def plan(prepared: Prepared) -> str:
+    """What will happen, and how much time of data is lost."""
+    header = prepared.snapshot.header
+    lines = [
+        f"restore {header.component} from snapshot {header.id}",
+        f"  taken {header.time}, {duration(max(0.0, prepared.seconds_lost))} ago: what was written since then is not in it",
+        *(f"  WARNING: {doubt}" for doubt in prepared.doubts),
+        f"  content {size(prepared.bytes)}, to {prepared.directory}, free there: {size(prepared.bytes_free)}",
+    ]
+    if prepared.tools is None:
+        lines.append("  the files are only written: not verified and not started")
+    else:
+        lines.append(
+            f"  then pg_verifybackup, a start for ourselves alone (PostgreSQL {prepared.tools.version}), and a first query"
+        )
+    return "\n".join([*lines, ""])
+
+
+def plan_document(prepared: Prepared) -> dict[str, Any]:
+    """The same for scripts."""
+    return {
+        "component": prepared.snapshot.header.component,
+        "snapshot": documents.snapshot(prepared.snapshot),
+        "to": str(prepared.directory),
+        "bytes": prepared.bytes,
+        "bytes_free": prepared.bytes_free,
+        "seconds_lost": round(prepared.seconds_lost, 1),
+        "replaces": False,
+        "start": prepared.tools is not None,
+        "warnings": list(prepared.doubts),
+    }
+
+
+def done(item: Done) -> str:
+    """What a restore did, and what to do next."""
+    header = item.prepared.snapshot.header
+    base = header.source.get("base", {})
+    lines = [
+        f"{item.prepared.directory} has the cluster of snapshot {header.id}: {item.files} files, {size(item.prepared.bytes)}"
+    ]
+    if item.started:
+        lines.append(
+            f"  pg_verifybackup accepts it; it started, and recovery reached {base.get('end_lsn')} on timeline {base.get('timeline')}"
+        )
+    lines.append(
+        "  took "
+        + ", ".join(f"{name.replace('_', '-')} {duration(seconds)}" for name, seconds in item.seconds.items())
+    )
+    lines.append("next: look at postgresql.conf and pg_hba.conf there, then start PostgreSQL on it")
+    return "\n".join(lines)
+
+
+def done_document(item: Done) -> dict[str, Any]:
+    """The same for scripts."""
+    return {
+        "component": item.prepared.snapshot.header.component,
+        "snapshot": documents.snapshot(item.prepared.snapshot),
+        "directory": str(item.prepared.directory),
+        "files": item.files,
+        "started": item.started,
+        "seconds": {name: round(value, 3) for name, value in item.seconds.items()},
+        "warnings": list(item.prepared.doubts),
+    }

@@ -1,0 +1,115 @@
+"""Pure parts of base backups: the tar stream, WAL segments, and what a server must be to be backed up."""
+
+import io
+import tarfile
+
+import pytest
+
+from dr_toolkit import errors
+from dr_toolkit.postgres import base_checks, base_manifest
+from dr_toolkit.postgres.base_checks import BaseFacts
+from dr_toolkit.postgres.base_manifest import WalRange
+from dr_toolkit.postgres.base_tar import TarStream
+
+MIB = 1 << 20
+GOOD = BaseFacts("replica", 10, 2, 10, 0, True, (), True, 16 * MIB, "postgres", 0)
+
+
+def archive(*, link: bool = False) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        directory = tarfile.TarInfo("pg_twophase")
+        directory.type, directory.mode = tarfile.DIRTYPE, 0o700
+        tar.addfile(directory)
+        for name, content in (("PG_VERSION", b"18\n"), ("base/1/1259", bytes(range(256)) * 64)):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o600
+            tar.addfile(member, io.BytesIO(content))
+        if link:
+            member = tarfile.TarInfo("pg_tblspc/16400")
+            member.type, member.linkname = tarfile.SYMTYPE, "/mnt/space"
+            tar.addfile(member)
+    return file.getvalue()
+
+
+def read(data: bytes, *, skip: bool = False) -> list[tuple[str, str, bytes]]:
+    stream = TarStream(io.BytesIO(data))
+    return [(m.path, m.kind, b"" if skip else b"".join(stream.content())) for m in stream.members()]
+
+
+def test_members_come_with_their_content():
+    """Files and directories, also when content is skipped."""
+    expected = [
+        ("pg_twophase", "directory", b""),
+        ("PG_VERSION", "file", b"18\n"),
+        ("base/1/1259", "file", bytes(range(256)) * 64),
+    ]
+    assert read(archive()) == expected
+    assert [m[:2] for m in read(archive(), skip=True)] == [m[:2] for m in expected]
+
+
+def test_a_stream_cut_anywhere_is_refused():
+    """A backup that ends early is no backup, wherever it ends."""
+    whole = archive()
+    end = len(whole.rstrip(b"\0"))
+    for length in [*range(0, end, 509), end]:
+        with pytest.raises(errors.SourceError, match="ended before"):
+            read(whole[:length])
+
+
+def test_links_and_foreign_bytes_are_refused():
+    """A tablespace, a broken header, and a second archive behind the first."""
+    with pytest.raises(errors.SourceError, match="link"):
+        read(archive(link=True))
+    with pytest.raises(errors.SourceError, match="understood"):
+        read(b"\x01" * 512)
+    with pytest.raises(errors.SourceError, match="after the end"):
+        read(archive() + archive())
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        ("0/2000028", "0/2000100", ["000000010000000000000002"]),
+        ("0/2000028", "0/3000000", ["000000010000000000000002"]),
+        ("0/2000028", "0/3000001", ["000000010000000000000002", "000000010000000000000003"]),
+        ("0/FF000028", "1/28", ["0000000100000000000000FF", "000000010000000100000000"]),
+    ],
+)
+def test_names_of_segments(start: str, end: str, expected: list[str]):
+    """All segments from start to end, across the border of 4 GiB, and none beyond the end."""
+    wal = WalRange(1, base_manifest.parse_lsn(start), base_manifest.parse_lsn(end))
+    assert list(wal.segments(16 * MIB)) == expected
+    sizes = dict.fromkeys(expected, 16 * MIB)
+    assert base_manifest.missing_segments([wal], 16 * MIB, sizes) == []
+    sizes[expected[-1]] -= 1
+    assert base_manifest.missing_segments([wal], 16 * MIB, sizes) == [expected[-1]]
+    assert base_manifest.format_lsn(wal.end) == end
+
+
+def test_a_manifest_without_wal_is_refused():
+    """Without a range of WAL nobody knows what recovery needs."""
+    head = b'{"PostgreSQL-Backup-Manifest-Version": 2, "Files": [], "WAL-Ranges": ['
+    for ranges in (b"", b'{"Timeline": 1, "Start-LSN": "0/2", "End-LSN": "0/2"}', b'{"Timeline": 1}'):
+        with pytest.raises(errors.SourceError):
+            base_manifest.wal_ranges(head + ranges + b"]}")
+    good = head + b'{"Timeline": 3, "Start-LSN": "0/28", "End-LSN": "1/10"}]}'
+    assert base_manifest.wal_ranges(good) == [WalRange(3, 0x28, (1 << 32) + 0x10)]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"replication": False}, "REPLICATION"),
+        ({"wal_level": "minimal"}, "wal_level"),
+        ({"wal_senders": 10}, "max_wal_senders"),
+        ({"slots": 10}, "max_replication_slots"),
+        ({"tablespaces": ("fast",)}, "fast"),
+    ],
+)
+def test_what_a_server_lacks_is_said(change: dict, word: str):
+    """One reason for each thing that is not right, and none for a good server."""
+    assert base_checks.problems(GOOD) == []
+    values = {name: getattr(GOOD, name) for name in GOOD.__slots__} | change
+    [reason] = base_checks.problems(BaseFacts(**values))
+    assert word in reason
