@@ -2,14 +2,18 @@
 
 import io
 import tarfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from dr_toolkit import errors
-from dr_toolkit.postgres import base_checks, base_manifest
+from dr_toolkit.log import NoProgress
+from dr_toolkit.postgres import base_checks, base_files, base_manifest
 from dr_toolkit.postgres.base_checks import BaseFacts
 from dr_toolkit.postgres.base_manifest import WalRange
 from dr_toolkit.postgres.base_tar import TarStream
+from dr_toolkit.repository.entries import EntryInfo
 
 MIB = 1 << 20
 GOOD = BaseFacts("replica", 10, 2, 10, 0, True, (), True, 16 * MIB, "postgres", 0)
@@ -113,3 +117,46 @@ def test_what_a_server_lacks_is_said(change: dict, word: str):
     values = {name: getattr(GOOD, name) for name in GOOD.__slots__} | change
     [reason] = base_checks.problems(BaseFacts(**values))
     assert word in reason
+
+
+class Entries:
+    """An ``EntrySource`` of given files."""
+
+    def __init__(self, *paths: str, kind: str = "file") -> None:
+        self.paths = [*paths, "cluster/global/pg_control"]
+        self.kind = kind
+
+    def entries(self, prefix: str = "") -> Iterator[EntryInfo]:
+        return (
+            EntryInfo(path, self.kind, 3, {"mode": 0o4777}) for path in self.paths if path.startswith(prefix)
+        )
+
+    def read(self, path: str) -> Iterator[bytes]:
+        yield b"one"
+
+
+@pytest.mark.parametrize("path", ["../escaped", "a/../../escaped", "/escaped", "a//b", "./a", ""])
+def test_no_path_leads_out_of_the_directory(tmp_path: Path, path: str):
+    """What a thief of the write role planted is refused; nothing is written beside the directory."""
+    with pytest.raises(errors.Damaged, match="no place"):
+        base_files.write_cluster(Entries(f"cluster/{path}"), tmp_path / "data", "s", NoProgress())
+    assert {p.name for p in tmp_path.iterdir()} == {"data"}
+
+
+def test_signals_and_odd_permissions_do_not_come_back(tmp_path: Path):
+    """A standby's signal, a pid file and rights for everybody are left out; the control file is there."""
+    (tmp_path / "data" / "global").mkdir(parents=True)
+    (tmp_path / "data" / base_files.MARKER).write_text('{"snapshot": "s"}')
+    names = ("cluster/standby.signal", "cluster/postmaster.pid", "cluster/PG_VERSION")
+    assert base_files.write_cluster(Entries(*names), tmp_path / "data", "s", NoProgress()) == 2
+    written = {p.name for p in (tmp_path / "data").iterdir()}
+    assert written == {"global", "PG_VERSION", "backup_manifest", base_files.MARKER}
+    assert (tmp_path / "data" / "PG_VERSION").stat().st_mode & 0o7777 == 0o770
+
+
+def test_a_snapshot_without_a_control_file_is_no_cluster(tmp_path: Path):
+    """It is said, and nothing that could be started is left."""
+    source = Entries("cluster/PG_VERSION")
+    source.paths.pop()
+    with pytest.raises(errors.Damaged, match="control file"):
+        base_files.write_cluster(source, tmp_path / "data", "s", NoProgress())
