@@ -5,7 +5,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -285,3 +286,47 @@ def test_a_short_recovery_is_refused(source: PostgresServer, ahead: int, timelin
     base_start.check_recovery(settings, base_start.Target(1, 1, "postgres", 0))
     with pytest.raises(errors.VerificationFailed, match="must reach"):
         base_start.check_recovery(settings, base_start.Target(1 + ahead, 1 + timeline, "postgres", 0))
+
+
+@pytest.mark.parametrize("victim", ["drctl", "server"])
+def test_killed_in_the_middle(site: Site, victim: str) -> None:
+    """Kill -9 of drctl or of the server while files are read: no snapshot, no slot that holds WAL, and the next run is good."""
+    server, text = site.server, site.config.read_text()
+    site.config.write_text(text.replace("kind: postgres-base", "kind: postgres-base\n    max_rate: 1024"))
+    running = subprocess.Popen(
+        [DRCTL, "-c", site.config, "backup", "--output", "json"],
+        env=site.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'backup'"
+        assert wait_for(lambda: sql.rows(server.dsn(), streaming) == [(1,)])
+        assert sql.rows(server.dsn(), "SELECT temporary FROM pg_replication_slots") == [(True,)]
+        if victim == "drctl":
+            running.kill()
+        else:
+            server.kill()
+            server.start()
+        output, _ = running.communicate(timeout=60)
+    finally:
+        running.kill()
+        running.wait()
+        server.start()
+    if victim == "server":
+        [failure] = json.loads(output)["failures"]
+        assert running.returncode in {1, 5}
+        assert failure["component"] == "base"
+    slots = "SELECT count(*) FROM pg_replication_slots"
+    assert wait_for(lambda: sql.rows(server.dsn(), slots) == [(0,)])
+    assert site.json("snapshots")["snapshots"] == []
+    site.config.write_text(text)
+    assert site.backup()["status"] == "good"
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 30) -> bool:
+    """Whether something holds in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.1)
+    return False
