@@ -92,7 +92,7 @@ class Pages:
         epoch = crypto.parse_header(body[: crypto.HEADER_SIZE], b"C", name)
         opener = crypto.Opener(
             body[: crypto.HEADER_SIZE],
-            self._keyring.catalog_key(epoch),
+            self._keyring.catalog_key(epoch, name),
             self._keyring.identity.repository_id,
             b"C",
             name,

@@ -203,8 +203,9 @@ class Keyring:
         """The key file that new objects are sealed under."""
         return self.files[max(self.files)]
 
-    def catalog_key(self, epoch: int) -> bytes:
-        """The catalog key of an epoch."""
+    def catalog_key(self, epoch: int, on: str = layout.KEYS) -> bytes:
+        """The catalog key of an epoch. ``on``: the object that names the epoch, for the error when there is none."""
+        self._check_known(epoch, on)
         return self._secret(epoch, "catalog")[:32]
 
     def derived(self, label: Literal["chunk-id", "page-id", "cut"]) -> bytes:
@@ -213,8 +214,9 @@ class Keyring:
             self._secret(self.current.epoch, "catalog")[32:], b"", b"drctl/v1/" + label.encode(), 32
         )
 
-    def open_key(self, epoch: int) -> OpenKey:
-        """The open key of an epoch (role ``read``)."""
+    def open_key(self, epoch: int, on: str = layout.KEYS) -> OpenKey:
+        """The open key of an epoch (role ``read``). ``on``: as in ``catalog_key``."""
+        self._check_known(epoch, on)
         return OpenKey(self._secret(epoch, "open"))
 
     def sign(self, purpose: str, name: str, payload: Mapping[str, Any]) -> bytes:
@@ -225,6 +227,13 @@ class Keyring:
                 "the wrapped signing key is not the trusted one", fault="trust", on=layout.KEYS
             )
         return crypto.sign_document(key, purpose, name, _payload(self.identity.repository_id, payload))
+
+    def _check_known(self, epoch: int, on: str) -> None:
+        """Whoever names an epoch without a key file is damaged, or the key file is gone."""
+        if epoch not in self.files:
+            raise errors.ObjectMissing(
+                f'"{on}" is of epoch {epoch}, and there is no key file of that epoch', fault="missing", on=on
+            )
 
     def _secret(self, epoch: int, purpose: Purpose) -> bytes:
         found = self._secrets.get((epoch, purpose))
@@ -245,11 +254,7 @@ class Keyring:
             )
 
     def _unwrap(self, epoch: int, purpose: Purpose) -> bytes:
-        key_file = self.files.get(epoch)
-        if key_file is None:
-            raise errors.ObjectMissing(
-                f"there is no key file of epoch {epoch}", fault="missing", on=layout.KEYS
-            )
+        key_file = self.files[epoch]
         bound = binding(
             self.identity.repository_id, epoch, purpose, key_file.public_key, self.identity.signing_public
         )

@@ -123,7 +123,7 @@ def open_footer(footer: bytes | memoryview, size: int, name: str, keyring: Keyri
     """Open a footer and check that its frames fill the pack of ``size`` bytes exactly."""
     epoch = crypto.parse_header(bytes(footer[: crypto.HEADER_SIZE]), b"F", name)
     payload = crypto.open_payload(
-        footer, keyring.catalog_key(epoch), keyring.identity.repository_id, b"F", name
+        footer, keyring.catalog_key(epoch, name), keyring.identity.repository_id, b"F", name
     )
     strict.check_critical(strict.parse_object(payload, name), {"frames", "sources"}, name)
     try:
@@ -184,7 +184,7 @@ def open_pack(header: bytes, name: str, keyring: Keyring) -> OpenedPack:
         )
     if length != crypto.HPKE_SIZE:
         raise errors.Damaged(f'"{name}" has a content key of a wrong size', fault="structure", on=name)
-    open_key = keyring.open_key(epoch)
+    open_key = keyring.open_key(epoch, name)
     repository_id = keyring.identity.repository_id
     info = crypto.pack_info(repository_id, epoch, name, keyring.files[epoch].public_key)
     content_key = crypto.hpke_open(header[80:HEADER_SIZE], open_key, info, name)

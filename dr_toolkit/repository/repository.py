@@ -88,7 +88,9 @@ class Repository:
         name = layout.snapshot_name(component, snapshot_id)
         body = self.store.get(name)
         epoch = crypto.parse_header(body[: crypto.HEADER_SIZE], b"S", name)
-        payload = crypto.open_payload(body, self.keys.catalog_key(epoch), self.repository_id, b"S", name)
+        payload = crypto.open_payload(
+            body, self.keys.catalog_key(epoch, name), self.repository_id, b"S", name
+        )
         found = Snapshot(snapshot.decode_header(payload, name), crypto.digest(body))
         self._check_keys_named(found, epoch)
         self._check_epoch(found, epoch, component)
@@ -283,7 +285,7 @@ class Repository:
     def _payload(self, name: str, kind: bytes) -> bytes:
         body = self.store.get(name)
         epoch = crypto.parse_header(body[: crypto.HEADER_SIZE], kind, name)
-        return crypto.open_payload(body, self.keys.catalog_key(epoch), self.repository_id, kind, name)
+        return crypto.open_payload(body, self.keys.catalog_key(epoch, name), self.repository_id, kind, name)
 
 
 def exists(store: Store) -> bool:

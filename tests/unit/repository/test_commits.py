@@ -211,9 +211,11 @@ def test_warnings_that_do_not_fit_are_cut_with_a_count():
     assert kept[0].startswith("warning 0 ")
     assert kept[-1] == f"and {3000 - (len(kept) - 1)} more warnings, which are in the log"
     assert world.store.head(layout.snapshot_name("console-db", found.id)).size <= 64 << 10
-    with SnapshotWriter(world.as_writer(), "console-db", "postgres-dump") as writer:
-        with pytest.raises(errors.SourceError, match="too large"):
-            writer.commit({"facts": "x" * (64 << 10)})
+    with (
+        SnapshotWriter(world.as_writer(), "console-db", "postgres-dump") as writer,
+        pytest.raises(errors.SourceError, match="too large"),
+    ):
+        writer.commit({"facts": "x" * (64 << 10)})
     assert len(world.repository.snapshots()[0]) == 1
 
 
