@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 
 from dr_toolkit.cli.context import Context
 from dr_toolkit.cli.options import common, epilog
-
-if TYPE_CHECKING:
-    from dr_toolkit.config import Config
-    from dr_toolkit.jobs.restore import Prepared, Request
-    from dr_toolkit.repository.repository import Repository
 
 _EPILOG = epilog(
     "drctl restore console-db --dry-run",
@@ -99,61 +93,36 @@ def command(
         raise click.UsageError("choose one of --snapshot and --at")
     if tables and (to is None or to.startswith("file:")):
         raise click.UsageError("--table needs --to with the name or URL of a database")
-    from dr_toolkit.jobs import opening, restore
-    from dr_toolkit.reporting import restore_text
+    from dr_toolkit.jobs import kinds, opening, restore
+    from dr_toolkit.reporting import restores
 
     config = context.load_config()
-    request = restore.Request(component, snapshot_id, at, to, tables, not no_swap, no_owner, jobs)
-    found = config.components.get(component)
+    request = restore.Request(
+        component, snapshot_id, at, to, tables, not no_swap, no_owner, jobs, start=not no_start
+    )
+    kind = opening.known_component(config, component).kind
+    job, view = kinds.restore_of(kind), restores.view_of(kind)
     with opening.opened_repository(config) as repository:
-        if found is not None and found.kind == "postgres-base":
-            _base(context, config, repository, request, start=not no_start, dry_run=dry_run)
-            return
-        prepared = restore.prepare(config, repository, request)
+        prepared = job.prepare(config, repository, request)
         if dry_run:
-            context.emit(
-                {"plan": restore_text.plan_document(prepared)},
-                restore_text.plan(prepared) + "nothing was changed",
-            )
+            context.emit({"plan": view.plan_document(prepared)}, view.plan(prepared) + "nothing was changed")
             return
-        _confirm(context, prepared, yes=yes)
-        done = restore.run(config, repository, prepared, context.progress(), end_sessions=True)
-    context.emit({"restored": restore_text.done_document(done)}, restore_text.done(done))
+        if not context.as_json:
+            sys.stderr.write(view.plan(prepared))
+        if view.replaces(prepared) and not yes:
+            _confirm(component)
+        progress = context.progress()
+        try:
+            done = job.run(config, repository, prepared, progress, end_sessions=True)
+        finally:
+            progress.close()
+    context.emit({"restored": view.done_document(done)}, view.done(done))
 
 
-def _base(
-    context: Context, config: Config, repository: Repository, request: Request, *, start: bool, dry_run: bool
-) -> None:
-    """A whole cluster, into a directory: nothing live is replaced, so nobody is asked."""
-    from dr_toolkit.jobs import base_restore
-    from dr_toolkit.reporting import base_text
-
-    prepared = base_restore.prepare(config, repository, request, start=start)
-    if dry_run:
-        context.emit(
-            {"plan": base_text.plan_document(prepared)}, base_text.plan(prepared) + "nothing was changed"
-        )
-        return
-    if not context.as_json:
-        sys.stderr.write(base_text.plan(prepared))
-    progress = context.progress()
-    try:
-        done = base_restore.run(repository, prepared, progress)
-    finally:
-        progress.close()
-    context.emit({"restored": base_text.done_document(done)}, base_text.done(done))
-
-
-def _confirm(context: Context, prepared: Prepared, *, yes: bool) -> None:
-    """Show the plan; where something live is replaced, ask for the component's name."""
+def _confirm(name: str) -> None:
+    """Something live is replaced: ask for the component's name."""
     from dr_toolkit import errors
-    from dr_toolkit.reporting import restore_text
 
-    if not context.as_json:
-        sys.stderr.write(restore_text.plan(prepared))
-    name = prepared.request.component
-    if yes or not restore_text.replaces(prepared):
-        return
     if not sys.stdin.isatty():
         raise errors.UsageError(
             "this replaces a live database and nobody is there to confirm it",

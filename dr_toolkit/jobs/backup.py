@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from dr_toolkit import clock, errors, log
-from dr_toolkit.config import ComponentConfig, Config, PostgresBaseConfig, PostgresDumpConfig
-from dr_toolkit.jobs import base_backup, opening
+from dr_toolkit.config import ComponentConfig, Config
+from dr_toolkit.jobs import kinds, opening
 from dr_toolkit.log import Progress
-from dr_toolkit.postgres import dump, server, server_facts, tools
-from dr_toolkit.postgres.connection import ConnectionSettings
-from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository import layout
 from dr_toolkit.repository import snapshot as snapshots
 from dr_toolkit.repository.repository import Point, Repository
 from dr_toolkit.repository.snapshot import Snapshot
-from dr_toolkit.repository.writer import SnapshotWriter
 
 _log = log.get("jobs.backup")
-_LOCK_WAIT_S = 2.0
 _POINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -67,7 +61,7 @@ class Planned:
         source: where it would be read from, without secrets.
         bytes: what it would roughly read; None where the role may not know.
         parent: the snapshot it would compare with.
-        programs: PostgreSQL's programs it would use.
+        programs: directory of the programs it would use; empty for none.
     """
 
     component: str
@@ -117,29 +111,19 @@ def plan(config: Config, repository: Repository, request: Request) -> list[Plann
     """What ``run`` would do; reads the source's size and nothing more."""
     planned = []
     for name, component in opening.chosen_components(config, request.components).items():
-        settings = opening.source_settings(component, config)
-        if isinstance(component, PostgresBaseConfig):
-            chosen, size = base_backup.check_source(settings)
-        else:
-            chosen, size = _dump_source(settings)
+        source = kinds.backup_of(component.kind).look(config, component)
         known, _damaged = repository.snapshots(name)
         parent, _warnings = snapshots.choose_parent(known, repository.store.now())
         planned.append(
             Planned(
                 name,
-                settings.redacted(),
-                size,
+                source.place,
+                source.bytes,
                 None if request.full or parent is None else parent.id,
-                chosen.directory,
+                source.programs,
             )
         )
     return planned
-
-
-def _dump_source(settings: ConnectionSettings) -> tuple[Tools, int | None]:
-    with _session(settings) as session:
-        chosen = tools.choose(session.info.server_version, settings.programs, tls=settings.tls_required)
-        return chosen, server_facts.data_size(session)
 
 
 def _one(
@@ -150,43 +134,9 @@ def _one(
     request: Request,
     progress: Progress,
 ) -> Snapshot:
-    if isinstance(component, PostgresBaseConfig):
-        with _damage_explained(name):
-            return base_backup.take(config, repository, name, component, full=request.full, progress=progress)
-    return _dump(config, repository, name, component, request, progress)
-
-
-def _dump(
-    config: Config,
-    repository: Repository,
-    name: str,
-    component: PostgresDumpConfig,
-    request: Request,
-    progress: Progress,
-) -> Snapshot:
-    settings = opening.source_settings(component, config)
-    with _session(settings) as session:
-        source = server_facts.facts(session)
-        chosen = tools.choose(session.info.server_version, settings.programs, tls=settings.tls_required)
-        progress.start(server_facts.data_size(session), name)
-    with (
-        _damage_explained(name),
-        SnapshotWriter(repository, name, component.kind, full=request.full) as writer,
-    ):
-        _stage("started", component=name, parent=writer.parent.id if writer.parent else None)
-        made = dump.dump_database(
-            settings,
-            writer,
-            chosen,
-            encoding=source["encoding"],
-            check_source=component.check_source,
-            on_bytes=progress.advance,
-        )
-        _stage("source read", component=name, bytes=writer.bytes_source)
-        facts = {**source, "tables": len(made.archive.tables), "checked": made.checked}
-        taken = writer.commit(facts, made.warnings)
-        _stage("committed", component=name, snapshot=taken.id)
-        return taken
+    with _damage_explained(name):
+        taker = kinds.backup_of(component.kind)
+        return taker.take(config, repository, name, component, full=request.full, progress=progress)
 
 
 @contextmanager
@@ -197,16 +147,3 @@ def _damage_explained(name: str) -> Iterator[None]:
         if (error.on or "").startswith(layout.CATALOGS):
             error.hint = f"the snapshot before this one is damaged; take one that needs nothing of it: drctl backup {name} --full"
         raise
-
-
-@contextmanager
-def _session(settings: ConnectionSettings) -> Iterator[server.Connection]:
-    """A session for a few questions, which no setting of the role and no locked table may hold up."""
-    with closing(server.connect(settings)) as session:
-        server.set_timeouts(session, lock_s=_LOCK_WAIT_S)
-        yield session
-
-
-def _stage(event: str, **fields: Any) -> None:
-    """One line for each stage that a run has reached: an interrupted one can be followed in the log."""
-    _log.info(event, **fields)

@@ -6,8 +6,9 @@ from contextlib import closing
 from typing import Any
 
 from dr_toolkit import errors, log
-from dr_toolkit.config import Config, PostgresBaseConfig
+from dr_toolkit.config import ComponentConfig, Config, PostgresBaseConfig
 from dr_toolkit.jobs import opening
+from dr_toolkit.jobs.kinds import Source
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres import base_backup, base_checks, base_manifest, server, server_facts, tools
 from dr_toolkit.postgres.base_backup import BaseBackup
@@ -25,7 +26,7 @@ def take(
     config: Config,
     repository: Repository,
     name: str,
-    component: PostgresBaseConfig,
+    component: ComponentConfig,
     *,
     full: bool,
     progress: Progress,
@@ -35,10 +36,11 @@ def take(
     Raises:
         SourceError: the server is not fit, or the backup failed; no snapshot was made.
     """
-    settings = opening.source_settings(component, config)
+    wanted = opening.expect(component, PostgresBaseConfig)
+    settings = opening.source_settings(wanted, config)
     found, source, chosen, size = _look(settings)
     progress.start(size, name)
-    with SnapshotWriter(repository, name, component.kind, full=full, ordered=False) as writer:
+    with SnapshotWriter(repository, name, wanted.kind, full=full, ordered=False) as writer:
         _log.info("started", component=name, parent=writer.parent.id if writer.parent else None)
         with base_backup.held_wal(settings):
             made = base_backup.read_cluster(
@@ -46,8 +48,8 @@ def take(
                 writer,
                 chosen,
                 segment_size=found.segment_size,
-                checkpoint=component.checkpoint,
-                max_rate=component.max_rate,
+                checkpoint=wanted.checkpoint,
+                max_rate=wanted.max_rate,
                 on_bytes=progress.advance,
             )
         _log.info("source read", component=name, bytes=writer.bytes_source)
@@ -59,14 +61,15 @@ def take(
         )
 
 
-def check_source(settings: ConnectionSettings) -> tuple[Tools, int | None]:
-    """The programs that a backup would use, and what it would roughly read.
+def look(config: Config, component: ComponentConfig) -> Source:
+    """What a backup would roughly read, and with which programs.
 
     Raises:
         SourceError: the server is not fit.
     """
+    settings = opening.source_settings(opening.expect(component, PostgresBaseConfig), config)
     _found, _source, chosen, size = _look(settings)
-    return chosen, size
+    return Source(settings.redacted(), size, chosen.directory)
 
 
 def _look(settings: ConnectionSettings) -> tuple[BaseFacts, dict[str, Any], Tools, int | None]:

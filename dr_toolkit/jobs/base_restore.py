@@ -63,7 +63,7 @@ class Done:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def prepare(config: Config, repository: Repository, request: restore.Request, *, start: bool) -> Prepared:
+def prepare(config: Config, repository: Repository, request: restore.Request) -> Prepared:
     """Plan it. Changes nothing.
 
     Raises:
@@ -85,7 +85,7 @@ def prepare(config: Config, repository: Repository, request: restore.Request, *,
     there = next(place for place in (directory, *directory.parents) if place.is_dir())
     free = shutil.disk_usage(there).free
     lost = (opening.moment(repository) - found.header.moment).total_seconds()
-    chosen = programs_for(config, found) if start else None
+    chosen = programs_for(config, found) if request.start else None
     size = found.header.bytes_source
     if free < size and not (directory / base_files.MARKER).exists():
         raise errors.TargetError(
@@ -97,12 +97,15 @@ def prepare(config: Config, repository: Repository, request: restore.Request, *,
     return Prepared(found, directory, size, free, lost, chosen, doubted)
 
 
-def run(repository: Repository, prepared: Prepared, progress: Progress) -> Done:
-    """Carry a plan out.
+def run(
+    config: Config, repository: Repository, prepared: Prepared, progress: Progress, *, end_sessions: bool
+) -> Done:
+    """Carry a plan out. Nothing live is touched, so there are no sessions to end.
 
     Raises:
         VerificationFailed: the files are not the backup's, or recovery ended short.
     """
+    del config, end_sessions
     done = Done(prepared)
     with SnapshotReader(repository, prepared.snapshot) as source:
         place_cluster(source, prepared.snapshot, prepared.directory, done, progress)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TypeVar
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.config import (
     ComponentConfig,
     Config,
     ConnectionConfig,
+    PostgresBaseConfig,
     PostgresDumpConfig,
     S3Config,
     SecretRef,
@@ -27,6 +29,7 @@ from dr_toolkit.repository.s3_settings import S3Settings
 from dr_toolkit.repository.store import Store
 
 _log = log.get("jobs.opening")
+_Model = TypeVar("_Model", bound=ComponentConfig)
 
 
 @contextmanager
@@ -98,7 +101,20 @@ def chosen_components(config: Config, names: tuple[str, ...]) -> dict[str, Compo
     return {name: config.components[name] for name in names or config.components}
 
 
-def source_settings(component: ComponentConfig, config: Config) -> ConnectionSettings:
+def expect(component: ComponentConfig, model: type[_Model]) -> _Model:
+    """The component, of the kind that the caller works for.
+
+    Raises:
+        UsageError: it is of another kind.
+    """
+    if not isinstance(component, model):
+        raise errors.UsageError(
+            f'a component of kind "{component.kind}" does not fit here', unaffected="nothing was started"
+        )
+    return component
+
+
+def source_settings(component: PostgresDumpConfig | PostgresBaseConfig, config: Config) -> ConnectionSettings:
     """How the backup reaches its database."""
     return _settings(component.connection, config)
 

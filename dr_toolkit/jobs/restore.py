@@ -52,6 +52,7 @@ class Request:
         swap: give the live name to the restored database.
         no_owner: leave out owners and privileges.
         jobs: programs side by side.
+        start: whether a restored cluster is checked, started and asked (``postgres-base``).
     """
 
     component: str
@@ -62,6 +63,7 @@ class Request:
     swap: bool = True
     no_owner: bool = False
     jobs: int = 2
+    start: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from dr_toolkit import __version__, clock, errors, log
 from dr_toolkit.config import Config
-from dr_toolkit.jobs import base_restore, opening, prove_base, selection
-from dr_toolkit.jobs.prove_restore import restore_check
+from dr_toolkit.jobs import kinds, opening, selection
 from dr_toolkit.log import Progress
 from dr_toolkit.repository import check, layout
 from dr_toolkit.repository.repository import Repository
@@ -150,8 +149,10 @@ def _look(
     progress: Progress,
 ) -> None:
     if request.level == "restore":
-        check_it = prove_base.restore_check if found.header.kind == base_restore.KIND else restore_check
-        result.checks, result.failures, result.notes = check_it(config, repository, found, progress)
+        proof = kinds.proof_of(found.header.kind)
+        result.checks, result.failures, result.notes = proof.restore_check(
+            config, repository, found, progress
+        )
         return
     if request.level == "quick":
         findings = check.quick(repository, found)

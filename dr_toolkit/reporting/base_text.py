@@ -9,6 +9,12 @@ from dr_toolkit.reporting import documents
 from dr_toolkit.reporting.text import duration, size
 
 
+def replaces(prepared: Prepared) -> bool:
+    """Nothing live is replaced: a cluster goes into a directory of its own."""
+    del prepared
+    return False
+
+
 def plan(prepared: Prepared) -> str:
     """What will happen, and how much time of data is lost."""
     header = prepared.snapshot.header

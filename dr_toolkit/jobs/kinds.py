@@ -1,0 +1,126 @@
+"""The table of kinds: which module does what for which kind of component.
+
+A new kind is a row here, a model in the configuration, and files of its own. Modules are imported when they are asked for, so that a
+command pays only for the libraries of the kinds it touches.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from dr_toolkit import errors
+
+if TYPE_CHECKING:
+    from dr_toolkit.config import ComponentConfig, Config
+    from dr_toolkit.jobs.restore import Request
+    from dr_toolkit.log import Progress
+    from dr_toolkit.repository.repository import Repository
+    from dr_toolkit.repository.snapshot import Snapshot
+
+_JOBS = "dr_toolkit.jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a backup would read.
+
+    Attributes:
+        place: where from, without secrets.
+        bytes: roughly how much; None where the role may not know.
+        programs: directory of the programs that it would use; empty for none.
+    """
+
+    place: str
+    bytes: int | None
+    programs: str = ""
+
+
+class Backup(Protocol):
+    """Takes snapshots of one kind."""
+
+    def look(self, config: Config, component: ComponentConfig) -> Source:
+        """What would be read; changes nothing."""
+
+    def take(
+        self,
+        config: Config,
+        repository: Repository,
+        name: str,
+        component: ComponentConfig,
+        *,
+        full: bool,
+        progress: Progress,
+    ) -> Snapshot:
+        """Read the source and commit a snapshot."""
+
+
+class Proof(Protocol):
+    """Verifies snapshots of one kind by a restore into scratch."""
+
+    def restore_check(
+        self, config: Config, repository: Repository, found: Snapshot, progress: Progress
+    ) -> tuple[dict[str, Any], list[str], list[str]]:
+        """What was checked (counts and seconds), failures, and harmless notes."""
+
+
+class Restore(Protocol):
+    """Brings a component of one kind back. What is prepared and done is the kind's own; the reporting layer knows it."""
+
+    def prepare(self, config: Config, repository: Repository, request: Request) -> Any:
+        """Plan; changes nothing."""
+
+    def run(
+        self,
+        config: Config,
+        repository: Repository,
+        prepared: Any,
+        progress: Progress,
+        *,
+        end_sessions: bool,
+    ) -> Any:
+        """Carry the plan out."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Modules:
+    backup: str
+    proof: str
+    restore: str
+
+
+_TABLE = {
+    "postgres-dump": _Modules("dump_backup", "prove_restore", "restore"),
+    "postgres-base": _Modules("base_backup", "prove_base", "base_restore"),
+}
+
+
+def backup_of(kind: str) -> Backup:
+    """Who takes snapshots of this kind."""
+    return cast("Backup", _module(_row(kind).backup))
+
+
+def proof_of(kind: str) -> Proof:
+    """Who proves snapshots of this kind."""
+    return cast("Proof", _module(_row(kind).proof))
+
+
+def restore_of(kind: str) -> Restore:
+    """Who restores this kind."""
+    return cast("Restore", _module(_row(kind).restore))
+
+
+def _module(name: str) -> object:
+    return importlib.import_module(f"{_JOBS}.{name}")
+
+
+def _row(kind: str) -> _Modules:
+    if kind not in _TABLE:
+        raise errors.UsageError(
+            f'snapshots of kind "{kind}" are not known to this version',
+            on=kind,
+            hint="use the version of drctl that took them, or a newer one",
+            unaffected="nothing was started",
+        )
+    return _TABLE[kind]
