@@ -56,8 +56,12 @@ def command(
 
 
 def _exit(outcome: Outcome) -> None:
-    """0 when nothing failed; the failure's own code when everything failed the same way; else 1."""
+    """0 when nothing failed; 3 where a guard tripped, because somebody must look; the failure's own code when everything failed the same way; else 1."""
+    from dr_toolkit.errors import GuardTripped
+
     if not outcome.failures:
         return
+    if any(isinstance(error, GuardTripped) for _component, error in outcome.failures):
+        sys.exit(GuardTripped.exit_code)
     codes = {error.exit_code for _component, error in outcome.failures}
     sys.exit(codes.pop() if len(codes) == 1 and not outcome.snapshots else 1)

@@ -17,6 +17,7 @@ _EPILOG = epilog(
     "drctl restore console-db --to conduktor_look",
     "drctl restore console-db --to file:/var/tmp/console.dump",
     "drctl restore console-base --to /var/lib/postgresql/restored",
+    "drctl restore cortex --prefix blocks/ --to file:/var/tmp/blocks",
     codes=(0, 1, 2, 3, 5, 130, 143),
 )
 
@@ -42,7 +43,7 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
     "--to",
     metavar="TARGET",
     help="A new database's name, a postgresql:// URL of one, or file:PATH for the exact archive. "
-    "For a postgres-base: a new directory.",
+    "For a postgres-base: a new directory. For a bucket: s3://bucket/folder, or file:DIR.",
 )
 @click.option(
     "--table",
@@ -63,6 +64,8 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
     is_flag=True,
     help="For a postgres-base: only write the files; without pg_verifybackup, a start and a first query.",
 )
+@click.option("--prefix", default="", metavar="PREFIX", help="For a bucket: only keys that begin with this.")
+@click.option("--exact", is_flag=True, help="For a bucket: delete objects that the snapshot does not have.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask; sessions in the live database may be ended.")
 @common
@@ -79,6 +82,8 @@ def command(
     no_owner: bool,
     jobs: int,
     no_start: bool,
+    prefix: str,
+    exact: bool,
     dry_run: bool,
     yes: bool,
 ) -> None:
@@ -98,9 +103,21 @@ def command(
 
     config = context.load_config()
     request = restore.Request(
-        component, snapshot_id, at, to, tables, not no_swap, no_owner, jobs, start=not no_start
+        component,
+        snapshot_id,
+        at,
+        to,
+        tables,
+        not no_swap,
+        no_owner,
+        jobs,
+        start=not no_start,
+        prefix=prefix,
+        exact=exact,
     )
     kind = opening.known_component(config, component).kind
+    if (prefix or exact) and kind != "bucket":
+        raise click.UsageError("--prefix and --exact are for a bucket")
     job, view = kinds.restore_of(kind), restores.view_of(kind)
     with opening.opened_repository(config) as repository:
         prepared = job.prepare(config, repository, request)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dr_toolkit.config.example import example
 from dr_toolkit.config.loading import SEARCHED, VARIABLE, find, load, parse, schema
 from dr_toolkit.config.models import (
+    BucketConfig,
     ComponentConfig,
     Config,
     ConnectionConfig,
@@ -29,6 +30,7 @@ from dr_toolkit.config.secrets import SecretRef, resolve_secret
 __all__ = [
     "SEARCHED",
     "VARIABLE",
+    "BucketConfig",
     "ComponentConfig",
     "Config",
     "ConnectionConfig",

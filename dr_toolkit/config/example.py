@@ -69,6 +69,12 @@ components:
     checkpoint: fast                      # or spread: slower, easier on the server's disk
     # max_rate: 51200                     # KiB each second
     schedule: "0 2 * * *"
+  cortex:
+    kind: bucket                          # the objects of a bucket, or of a folder in it
+    url: s3://conduktor-monitoring
+    s3: {endpoint: "http://s3-minio:9000", access_key_id: env:S3_KEY, secret_access_key: env:S3_SECRET}
+    max_change: 50                        # percent gone or rewritten since the last snapshot: code 3, look at it
+    schedule: "30 2 * * *"
 
 verify:
   scratch: local                          # a throw-away PostgreSQL on this machine

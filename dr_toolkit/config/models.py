@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from dr_toolkit.config.secrets import SecretRef
 from dr_toolkit.config.values import (
+    BucketUrl,
     CertificatePath,
     ConnectionUrl,
     Count,
@@ -323,12 +324,26 @@ class PostgresBaseConfig(_ComponentFields):
     """At most so many KiB each second are read from the server. Without it, no limit."""
 
 
+class BucketConfig(_ComponentFields):
+    """The objects of a bucket, or of a folder in it."""
+
+    kind: Literal["bucket"]
+    """The kind of component: `bucket`."""
+    url: BucketUrl
+    """`s3://bucket`, or `s3://bucket/folder` for the keys that begin with `folder/`."""
+    s3: S3Config = S3Config()
+    """How to reach the server."""
+    max_change: Annotated[int, Field(strict=True, ge=0, le=100)] = 50
+    """More than this percentage of the last snapshot's objects gone, or rewritten, and the run ends with code 3: a snapshot is taken all the same."""
+
+
 class _Kinds:
     """Chooses a component's model by its ``kind``: pydantic's own way wants at least two kinds, and this list grows."""
 
     models: Mapping[str, type[Section]] = {
         "postgres-dump": PostgresDumpConfig,
         "postgres-base": PostgresBaseConfig,
+        "bucket": BucketConfig,
     }
 
     @classmethod
@@ -337,7 +352,7 @@ class _Kinds:
         return core_schema.tagged_union_schema(choices, discriminator="kind")
 
 
-ComponentConfig = PostgresDumpConfig | PostgresBaseConfig
+ComponentConfig = PostgresDumpConfig | PostgresBaseConfig | BucketConfig
 """Any kind of component. A new kind joins this union and `_Kinds.models`."""
 
 

@@ -97,6 +97,12 @@ def _check_repository_url(text: str) -> str:
     raise ValueError('expected "s3://bucket/prefix" or "file:///path"')
 
 
+def _check_bucket_url(text: str) -> str:
+    if not text.startswith("s3://"):
+        raise ValueError('expected "s3://bucket" or "s3://bucket/folder"')
+    return _check_repository_url(text)
+
+
 def _check_connection_url(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("expected a URL, or a reference to one")  # noqa: TRY004 - pydantic collects ValueErrors
@@ -146,6 +152,7 @@ Duration = Annotated[
 Cron = Annotated[str, AfterValidator(check_cron)]
 LocalPath = Annotated[Text, AfterValidator(_absolute)]
 CertificatePath = Annotated[Text, AfterValidator(_absolute_or_system)]
+BucketUrl = Annotated[str, AfterValidator(_check_bucket_url)]
 RepositoryUrl = Annotated[str, AfterValidator(_check_repository_url)]
 HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
 ConnectionUrl = Annotated[str, PlainValidator(_check_connection_url, json_schema_input_type=str)]

@@ -93,6 +93,7 @@ class _Modules:
 _TABLE = {
     "postgres-dump": _Modules("dump_backup", "prove_restore", "restore"),
     "postgres-base": _Modules("base_backup", "prove_base", "base_restore"),
+    "bucket": _Modules("bucket_backup", "prove_bucket", "bucket_restore"),
 }
 
 

@@ -61,11 +61,12 @@ def moment(repository: Repository) -> datetime:
 
 def store_of(config: Config, *, create: bool = False) -> Store:
     """The repository's storage. ``create`` makes a missing directory."""
-    s3 = _s3(config.repository.s3, config) if config.repository.s3 else None
+    s3 = s3_settings(config.repository.s3, config) if config.repository.s3 else None
     return open_store(config.repository.url, s3, create=create)
 
 
-def _s3(given: S3Config, config: Config) -> S3Settings:
+def s3_settings(given: S3Config, config: Config) -> S3Settings:
+    """How to reach an S3 server, with secrets resolved."""
     read = vault_reader(config)
     return S3Settings(
         endpoint=given.endpoint,

@@ -53,6 +53,8 @@ class Request:
         no_owner: leave out owners and privileges.
         jobs: programs side by side.
         start: whether a restored cluster is checked, started and asked (``postgres-base``).
+        prefix: only keys that begin with this (``bucket``).
+        exact: delete what only the target has (``bucket``).
     """
 
     component: str
@@ -64,6 +66,8 @@ class Request:
     no_owner: bool = False
     jobs: int = 2
     start: bool = True
+    prefix: str = ""
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,26 @@ class TreeReader:
             return None
         return covered(path, walk)
 
+    def whole_entries(self) -> Iterator[tuple[EntryInfo, list[Extent | Zeros]]]:
+        """All entries with their extents, in order of path, read once from end to end."""
+        walk = self.leaves()
+        for path, record in walk:
+            if not isinstance(record, Begin):
+                raise _out_of_order()
+            extents: list[Extent | Zeros] = []
+            finish: list[Finish] = []
+
+            def until_finish(
+                walk: Iterator[tuple[str, Leaf]] = walk, finish: list[Finish] = finish
+            ) -> Iterator[tuple[str, Leaf]]:
+                for found, inner in walk:
+                    if isinstance(inner, Finish):
+                        finish.append(inner)
+                    yield found, inner
+
+            extents.extend(covered(path, until_finish()))
+            yield EntryInfo(path, record.kind, finish[0].size, finish[0].meta), extents
+
     def packs(self) -> Iterator[PackUse]:
         """The records of a packs tree."""
         for _path, record in self.leaves():

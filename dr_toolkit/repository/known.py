@@ -221,6 +221,7 @@ class Known:
             for _rest in listed:
                 pass
         avoid = self.lost | {pack for pack, use in self._packs.items() if _is_sparse(use)}
+        self._avoid = avoid
         self._window = ParentWindow(entries, avoid)
 
     def _listed(self, repository: Repository) -> Iterator[ListedObject]:
@@ -244,6 +245,10 @@ class Known:
                 age = self._adopted.ages[place.pack]
                 self._oldest_used = min(age, self._oldest_used or age)
         return place
+
+    def keeps(self, pack_id: bytes) -> bool:
+        """Whether the parent's chunks in this pack may be referred to again: it is there, and still well used."""
+        return pack_id in self._packs and pack_id not in self._avoid
 
     def remember(self, chunk_id: bytes, place: Place) -> None:
         """A chunk was stored by this run."""

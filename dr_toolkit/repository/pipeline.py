@@ -19,11 +19,11 @@ from typing import Any
 
 from dr_toolkit import errors
 from dr_toolkit.repository import chunking, crypto, records, zstd
-from dr_toolkit.repository.entries import Cutting
-from dr_toolkit.repository.known import Known, Place
+from dr_toolkit.repository.entries import Cutting, EntryInfo
+from dr_toolkit.repository.known import Known, Place, place_of
 from dr_toolkit.repository.pack_output import PackOutput
 from dr_toolkit.repository.record_spool import RecordSink
-from dr_toolkit.repository.records import Begin, Extent, Finish
+from dr_toolkit.repository.records import Begin, Extent, Finish, Zeros
 
 SEGMENT = 1 << 20
 """Content gathered before it is cut and handed to the pool."""
@@ -63,6 +63,14 @@ class End:
     meta: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """An entry of the parent that is taken over as it is, without its content."""
+
+    info: EntryInfo
+    extents: Sequence[Extent | Zeros]
+
+
 @dataclass(slots=True)
 class _Batch:
     """Chunks of one entry, in order. ``skip`` bytes at the start of each chunk are not content (private entries)."""
@@ -77,7 +85,8 @@ class _Batch:
     compressed: Future[list[bytes]] | None = None
 
 
-Item = Open | Piece | End
+Item = Open | Piece | End | Carry
+_Step = _Batch | Open | End | Carry
 
 
 class Stages:
@@ -101,8 +110,8 @@ class Stages:
         workers = max(2, min(8, os.cpu_count() or 2))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="drctl-chunk")
         self._buffer = bytearray()
-        self._hashing: deque[_Batch | Open | End] = deque()
-        self._compressing: deque[_Batch | Open | End] = deque()
+        self._hashing: deque[_Step] = deque()
+        self._compressing: deque[_Step] = deque()
         self._cutters: dict[Cutting, chunking.Cutter] = {
             "content": chunking.ContentCutter(seed),
             "fixed": chunking.FixedCutter(),
@@ -173,14 +182,24 @@ class Stages:
         if fresh:
             batch.compressed = self._pool.submit(compress_chunks, fresh, self._chunk_key)
 
-    def _settle(self, item: _Batch | Open | End) -> None:
+    def _settle(self, item: _Step) -> None:
         """The last stage, in order: seal what is new, and write the records."""
         if isinstance(item, Open):
             self._tree.add(item.path, records.BEGIN, Begin(item.path, item.kind))
         elif isinstance(item, End):
             self._tree.add(item.entry.path, records.FINISH, Finish(item.entry.size, dict(item.meta)))
+        elif isinstance(item, Carry):
+            self._settle_carried(item.info, item.extents)
         else:
             self._settle_batch(item)
+
+    def _settle_carried(self, info: EntryInfo, extents: Sequence[Extent | Zeros]) -> None:
+        self._tree.add(info.path, records.BEGIN, Begin(info.path, info.kind))
+        for extent in extents:
+            if isinstance(extent, Extent):
+                self._output.use(place_of(extent), self._known.size_of(extent.pack))
+            self._tree.add(info.path, extent.offset, extent)
+        self._tree.add(info.path, records.FINISH, Finish(info.size, dict(info.meta)))
 
     def _settle_batch(self, batch: _Batch) -> None:
         compressed = iter(batch.compressed.result() if batch.compressed else ())

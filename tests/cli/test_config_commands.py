@@ -41,7 +41,11 @@ def test_check_as_json(file, capsys):
     assert main.run(["config", "check", "--output", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["valid"] is True
-    assert document["components"] == {"console-db": "postgres-dump", "console-base": "postgres-base"}
+    assert document["components"] == {
+        "console-db": "postgres-dump",
+        "console-base": "postgres-base",
+        "cortex": "bucket",
+    }
 
 
 def test_check_lists_every_problem_and_repeats_no_secret(file, capsys):

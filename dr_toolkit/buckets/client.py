@@ -1,0 +1,220 @@
+"""One bucket of an S3 server, as source and as target of restores: listing, reading ranges, writing. The only place here that imports boto3.
+
+Names go to the server exactly as they are: boto3 encodes them and changes none. Every request is tried again for a bounded time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, SSLError
+from urllib3.exceptions import HTTPError
+
+from dr_toolkit.buckets import facts
+from dr_toolkit.buckets.listing import Listed, Page
+from dr_toolkit.errors import DrctlError, SourceError, SourceUnreachable
+from dr_toolkit.repository.retries import Passing, Retries
+
+if TYPE_CHECKING:
+    from dr_toolkit.repository.s3_settings import S3Settings
+
+THREADS = 16
+PART = 16 << 20
+"""Objects up to this size are written by one request, larger ones in parts of at least this size."""
+_PARTS_LIMIT = 10_000
+_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_GONE = frozenset({404, 412, 416})
+_MIB = 1 << 20
+_Result = TypeVar("_Result")
+
+
+class Changed(Exception):
+    """The object is not the one that was listed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """A part of an object's content, and its metadata."""
+
+    content: bytes
+    meta: dict[str, Any]
+
+
+def part_size(size: int) -> int:
+    """Bytes of a part so that at most 10,000 parts make the object: whole MiB, at least ``PART``."""
+    needed = -(-size // _PARTS_LIMIT)
+    return max(PART, -(-needed // _MIB) * _MIB)
+
+
+class Bucket:
+    """A bucket and prefix. Safe to use from several threads.
+
+    Args:
+        name: the bucket.
+        prefix: only keys that start with this.
+        settings: how to reach the server.
+        retry_seconds: no attempt begins later than this after the first one.
+        stall_seconds: how long the server may be silent.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        prefix: str,
+        settings: S3Settings,
+        *,
+        retry_seconds: float = 60.0,
+        stall_seconds: float = 30.0,
+    ) -> None:
+        self.name, self.prefix = name, prefix
+        self.where = f"s3://{name}/{prefix}".rstrip("/") + (
+            f" at {settings.endpoint}" if settings.endpoint else ""
+        )
+        self._retries = Retries(retry_seconds)
+        self._client: Any = boto3.client(
+            "s3",
+            endpoint_url=settings.endpoint,
+            region_name=settings.region,
+            aws_access_key_id=settings.access_key_id,
+            aws_secret_access_key=settings.secret_access_key,
+            aws_session_token=settings.session_token,
+            verify=settings.ca_file,
+            config=Config(
+                connect_timeout=min(10.0, stall_seconds),
+                read_timeout=stall_seconds,
+                max_pool_connections=2 * THREADS,
+                retries={"total_max_attempts": 1},
+                s3={"addressing_style": settings.addressing},
+            ),
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def pages(self) -> Iterator[Page]:
+        """The pages of one listing, unchecked."""
+        token: str | None = None
+        while True:
+            more = {"ContinuationToken": token} if token else {}
+            ask = partial(self._client.list_objects_v2, Bucket=self.name, Prefix=self.prefix, **more)
+            answer = self._run(self.where, ask)
+            page = _page(answer)
+            yield page
+            if not page.truncated or not page.token:
+                return
+            token = page.token
+
+    def read(self, listed: Listed, start: int, length: int) -> Got:
+        """A part of an object, only of the content that was listed.
+
+        Raises:
+            Changed: it was written again or deleted since.
+        """
+        arguments: dict[str, Any] = {"Bucket": self.name, "Key": listed.key}
+        if listed.etag:
+            arguments["IfMatch"] = f'"{listed.etag}"'
+        if listed.size:
+            arguments["Range"] = f"bytes={start}-{start + length - 1}"
+
+        def attempt() -> Got:
+            answer = self._client.get_object(**arguments)
+            content = answer["Body"].read()
+            if answer["ETag"].strip('"') != listed.etag:
+                raise Changed
+            if len(content) != length:
+                raise Passing(_unreachable(self.where, listed.key, f"{len(content)} of {length} bytes came"))
+            return Got(content, facts.from_answer(answer))
+
+        return self._run(listed.key, attempt, of_object=True)
+
+    def head(self, key: str) -> Listed | None:
+        """What the object is now; None when it is gone."""
+        try:
+            answer = self._run(
+                key, lambda: self._client.head_object(Bucket=self.name, Key=key), of_object=True
+            )
+        except Changed:
+            return None
+        return Listed(
+            key, answer["ContentLength"], answer["ETag"].strip('"'), answer["LastModified"].isoformat()
+        )
+
+    def write(self, key: str, content: bytes, meta: Mapping[str, Any]) -> None:
+        """Write an object by one request."""
+        arguments = {"Bucket": self.name, "Key": key, "Body": content, **facts.for_put(meta)}
+        self._run(key, lambda: self._client.put_object(**arguments))
+
+    def write_parts(self, key: str, parts: Iterator[bytes], meta: Mapping[str, Any]) -> None:
+        """Write a large object in parts; what is unfinished is given up on any error."""
+        place = {"Bucket": self.name, "Key": key}
+        made = self._run(key, lambda: self._client.create_multipart_upload(**place, **facts.for_put(meta)))
+        place["UploadId"] = made["UploadId"]
+        done = []
+        try:
+            for number, content in enumerate(parts, 1):
+                send = partial(self._client.upload_part, **place, PartNumber=number, Body=content)
+                answer = self._run(key, send)
+                done.append({"PartNumber": number, "ETag": answer["ETag"]})
+            self._run(
+                key,
+                lambda: self._client.complete_multipart_upload(**place, MultipartUpload={"Parts": done}),
+            )
+        except BaseException:
+            self._run(key, lambda: self._client.abort_multipart_upload(**place))
+            raise
+
+    def delete(self, key: str) -> None:
+        """Delete an object; on a versioned bucket the server keeps it behind a delete marker."""
+        self._run(key, lambda: self._client.delete_object(Bucket=self.name, Key=key))
+
+    def _run(self, on: str, attempt: Callable[[], _Result], *, of_object: bool = False) -> _Result:
+        def translated() -> _Result:
+            try:
+                return attempt()
+            except ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                code = str(error.response["Error"].get("Code", ""))
+                if of_object and status in _GONE and code != "NoSuchBucket":
+                    raise Changed from None
+                if status in _PASSING:
+                    raise Passing(_unreachable(self.where, on, f"{status} {code}")) from None
+                raise _refused(self.where, on, status, code) from None
+            except SSLError as error:
+                raise _unreachable(self.where, on, "its certificate is not trusted") from error
+            except (BotoCoreError, HTTPError) as error:
+                raise Passing(_unreachable(self.where, on, type(error).__name__)) from error
+
+        return self._retries.run(translated)
+
+
+def _page(answer: Mapping[str, Any]) -> Page:
+    objects = tuple(
+        Listed(o["Key"], o["Size"], o.get("ETag", "").strip('"'), o["LastModified"].isoformat())
+        for o in answer.get("Contents", ())
+    )
+    return Page(
+        objects, answer.get("IsTruncated"), answer.get("NextContinuationToken"), answer.get("KeyCount")
+    )
+
+
+def _unreachable(where: str, on: str, reason: str) -> DrctlError:
+    return SourceUnreachable(
+        f"cannot work with {where}: {reason}", on=on, hint="check the endpoint, the network and the server"
+    )
+
+
+def _refused(where: str, on: str, status: int, code: str) -> DrctlError:
+    hints = {
+        "NoSuchBucket": "create the bucket, or correct the component's url",
+        "ExpiredToken": "renew the credentials",
+        "InvalidAccessKeyId": "check the component's s3.access_key_id",
+        "SignatureDoesNotMatch": "check the component's s3.secret_access_key",
+    }
+    hint = hints.get(code, "check the credentials, and that they may do this (docs/permissions.md)")
+    return SourceError(f"{where} refused: {status} {code}", on=on, hint=hint)

@@ -1,0 +1,221 @@
+"""A bucket into a snapshot: the listing is merged with the parent's entries, what is unchanged is carried forward unread, the rest is fetched ahead."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from blake3 import blake3
+
+from dr_toolkit.buckets import facts
+from dr_toolkit.buckets.client import THREADS, Bucket, Changed, Got
+from dr_toolkit.buckets.listing import Listed, Listing
+from dr_toolkit.repository.writer import Carried, SnapshotWriter
+
+RANGE = 4 << 20
+"""Bytes of one request at most."""
+AHEAD_BYTES = 48 << 20
+"""Content that is fetched or on its way at most."""
+AHEAD = 4 * THREADS
+_ATTEMPTS = 5
+_NAMED = 5
+
+
+@dataclass(slots=True)
+class Read:
+    """What a run did, by objects.
+
+    Attributes:
+        before: objects of the parent.
+        kept: carried forward unread.
+        added: keys that the parent does not have.
+        rewritten: keys that the parent has with other content.
+        gone: keys of the parent that are not there any more.
+        vanished: deleted between listing and reading.
+        torn: changed in the middle of reading; not restorable from this snapshot.
+    """
+
+    before: int = 0
+    kept: int = 0
+    added: int = 0
+    rewritten: int = 0
+    gone: int = 0
+    vanished: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+
+    def warnings(self) -> list[str]:
+        """For people, in the header."""
+        found = []
+        for keys, text in (
+            (self.vanished, "deleted while the backup ran, and are not in it"),
+            (self.torn, "changed while they were read, and cannot be restored from this snapshot"),
+        ):
+            if keys:
+                named = ", ".join(f'"{key}"' for key in keys[:_NAMED])
+                found.append(f"{len(keys)} objects were {text}: {named}")
+        return found
+
+
+def mass_change(before: int, gone: int, rewritten: int, limit_percent: int) -> str | None:
+    """Why a run looks like an accident or an attack: more than the limit of the parent's objects are gone, or were rewritten."""
+    for count, what in ((gone, "are gone"), (rewritten, "were rewritten")):
+        if before and count * 100 > before * limit_percent:
+            return (
+                f"{count} of {before} objects {what} since the last snapshot (max_change is {limit_percent}%)"
+            )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """An object of the merge: carried, or read in ranges."""
+
+    listed: Listed
+    carried: Carried | None
+    ranges: tuple[tuple[int, int], ...]
+    parts: deque[Future[Got]]
+
+
+def take(
+    bucket: Bucket, listing: Listing, writer: SnapshotWriter, on_bytes: Callable[[int, int], None]
+) -> Read:
+    """Write all objects as entries, in order. Whoever opened the writer commits or aborts it.
+
+    Args:
+        bucket: the source.
+        listing: complete.
+        writer: a snapshot in the making; its parent is compared with.
+        on_bytes: told bytes and objects as they are done.
+
+    Raises:
+        SourceUnreachable: the server went away.
+        SourceError: it refused.
+    """
+    done = Read()
+    waiting: deque[_Step] = deque()
+    load = 0
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-object") as pool:
+        try:
+            for step in _steps(listing, writer, done):
+                _start(pool, bucket, step)
+                waiting.append(step)
+                load += _weight(step)
+                while len(waiting) > AHEAD or load > AHEAD_BYTES:
+                    first = waiting.popleft()
+                    load -= _weight(first)
+                    _write(pool, bucket, first, writer, done, on_bytes)
+            while waiting:
+                _write(pool, bucket, waiting.popleft(), writer, done, on_bytes)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return done
+
+
+def _steps(listing: Listing, writer: SnapshotWriter, done: Read) -> Iterator[_Step]:
+    """The linear merge of two sorted sequences."""
+    parents = writer.parent_entries()
+    parent = next(parents, None)
+    for listed in listing:
+        key = listed.key.encode()
+        while parent is not None and parent.info.path.encode() < key:
+            done.before += 1
+            done.gone += 1
+            parent = next(parents, None)
+        if parent is None or parent.info.path != listed.key:
+            done.added += 1
+            yield _Step(listed, None, _ranges(listed.size), deque())
+            continue
+        done.before += 1
+        if facts.is_same(listed, parent.info.size, parent.info.meta) and parent.present:
+            done.kept += 1
+            yield _Step(listed, parent, (), deque())
+        else:
+            done.rewritten += not facts.is_same(listed, parent.info.size, parent.info.meta)
+            yield _Step(listed, None, _ranges(listed.size), deque())
+        parent = next(parents, None)
+    while parent is not None:
+        done.before += 1
+        done.gone += 1
+        parent = next(parents, None)
+
+
+def _ranges(size: int) -> tuple[tuple[int, int], ...]:
+    """(start, length) of each request; one even for an empty object, whose metadata is wanted."""
+    return tuple((start, min(RANGE, size - start)) for start in range(0, size, RANGE)) or ((0, 0),)
+
+
+def _weight(step: _Step) -> int:
+    return 0 if step.carried else min(step.listed.size, RANGE * 2)
+
+
+def _start(pool: ThreadPoolExecutor, bucket: Bucket, step: _Step) -> None:
+    """Ask for the first two ranges; the others follow while it is written."""
+    for start, length in step.ranges[:2]:
+        step.parts.append(pool.submit(bucket.read, step.listed, start, length))
+
+
+def _write(
+    pool: ThreadPoolExecutor,
+    bucket: Bucket,
+    step: _Step,
+    writer: SnapshotWriter,
+    done: Read,
+    on_bytes: Callable[[int, int], None],
+) -> None:
+    if step.carried is not None:
+        writer.carry(step.carried)
+        on_bytes(step.listed.size, 1)
+        return
+    for _attempt in range(_ATTEMPTS):
+        try:
+            first = step.parts.popleft().result()
+        except Changed:
+            now = bucket.head(step.listed.key)
+            if now is None:
+                done.vanished.append(step.listed.key)
+                return
+            step = _Step(now, None, _ranges(now.size), deque())
+            _start(pool, bucket, step)
+            continue
+        _write_parts(pool, bucket, step, first, writer, done, on_bytes)
+        return
+    _torn(step, writer, done)
+
+
+def _write_parts(
+    pool: ThreadPoolExecutor,
+    bucket: Bucket,
+    step: _Step,
+    first: Got,
+    writer: SnapshotWriter,
+    done: Read,
+    on_bytes: Callable[[int, int], None],
+) -> None:
+    hasher, got, ranges = blake3(), first, iter(step.ranges[2:])
+    writer.begin(step.listed.key, facts.KIND)
+    while True:
+        hasher.update(got.content)
+        writer.write(got.content)
+        on_bytes(len(got.content), 0)
+        following = next(ranges, None)
+        if following is not None:
+            step.parts.append(pool.submit(bucket.read, step.listed, *following))
+        if not step.parts:
+            break
+        try:
+            got = step.parts.popleft().result()
+        except Changed:
+            done.torn.append(step.listed.key)
+            writer.end({facts.CHANGED: True})
+            return
+    on_bytes(0, 1)
+    writer.end({**facts.identity(step.listed), **first.meta, "digest": hasher.hexdigest()})
+
+
+def _torn(step: _Step, writer: SnapshotWriter, done: Read) -> None:
+    """It changed each time that it was asked for."""
+    done.torn.append(step.listed.key)
+    writer.begin(step.listed.key, facts.KIND)
+    writer.end({facts.CHANGED: True})

@@ -1,0 +1,157 @@
+"""Bring a bucket's objects back: into the same or another bucket, or into a directory."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dr_toolkit import clock, errors, log
+from dr_toolkit.buckets import directory, restore
+from dr_toolkit.buckets.listing import Listing
+from dr_toolkit.buckets.restore import Names, Plan
+from dr_toolkit.config import BucketConfig, Config
+from dr_toolkit.jobs import bucket_backup, opening
+from dr_toolkit.jobs.restore import Request, choose
+from dr_toolkit.log import Progress
+from dr_toolkit.repository.reader import SnapshotReader
+from dr_toolkit.repository.repository import Repository
+from dr_toolkit.repository.snapshot import Snapshot
+
+KIND = "bucket"
+_FILE = "file:"
+
+_log = log.get("jobs.restore")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A restore that is planned and not yet begun.
+
+    Attributes:
+        request: what was asked.
+        snapshot: which one.
+        place: where it goes, without secrets.
+        plan: what would be done; None for a directory.
+        seconds_lost: time between the snapshot and now.
+        bytes: of the snapshot.
+        doubts: what speaks against this snapshot.
+    """
+
+    request: Request
+    snapshot: Snapshot
+    place: str
+    plan: Plan | None
+    seconds_lost: float
+    bytes: int
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Done:
+    """What a restore did.
+
+    Attributes:
+        prepared: the plan.
+        result: counts; None for a directory.
+        files: written into a directory.
+        seconds: it took.
+    """
+
+    prepared: Prepared
+    result: Plan | None = None
+    files: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def prepare(config: Config, repository: Repository, request: Request) -> Prepared:
+    """Compare with the target. Changes nothing.
+
+    Raises:
+        UsageError: the target is none for a bucket.
+        TargetError: the directory is somebody's.
+        GuardTripped: ``exact`` with nothing to restore would only delete.
+    """
+    component = opening.expect(opening.known_component(config, request.component), BucketConfig)
+    if request.tables or (request.to is not None and not request.to.startswith(("s3://", _FILE))):
+        raise errors.UsageError(
+            "a bucket is restored into a bucket or a directory",
+            on=request.component,
+            hint=f"drctl restore {request.component} --to s3://other-bucket, or --to file:/var/tmp/objects",
+            unaffected="nothing was started",
+        )
+    found, doubted = choose(repository, request)
+    if found.header.kind != KIND:
+        raise errors.UsageError(f'snapshot "{found.id}" is of kind "{found.header.kind}"', on=found.id)
+    lost = (opening.moment(repository) - found.header.moment).total_seconds()
+    size = found.header.bytes_source
+    if request.to is not None and request.to.startswith(_FILE):
+        _check_directory(Path(request.to.removeprefix(_FILE)), size)
+        return Prepared(request, found, request.to.removeprefix(_FILE), None, lost, size, doubted)
+    with (
+        SnapshotReader(repository, found) as source,
+        bucket_backup.opened(config, component, request.to) as bucket,
+        Listing(bucket.where) as listing,
+    ):
+        names = _names(found, bucket.prefix)
+        bucket.prefix = names.at_target(_wanted(request, names))
+        listing.fill(bucket.pages())
+        plan = restore.count(restore.steps(source, _wanted(request, names), listing, names))
+        place = bucket.where
+    if request.exact and plan.extra and not plan.new + plan.replace + plan.same:
+        raise errors.GuardTripped(
+            f'snapshot "{found.id}" has nothing below "{request.prefix}": --exact would delete {plan.extra} objects and restore none',
+            on=found.id,
+            unaffected="nothing was deleted",
+        )
+    return Prepared(request, found, place, plan, lost, size, doubted)
+
+
+def run(
+    config: Config, repository: Repository, prepared: Prepared, progress: Progress, *, end_sessions: bool
+) -> Done:
+    """Carry a plan out. The target is listed again: it may have changed since the plan."""
+    del end_sessions
+    request, began = prepared.request, clock.monotonic()
+    done = Done(prepared)
+    component = opening.expect(opening.known_component(config, request.component), BucketConfig)
+    progress.start(prepared.plan.bytes if prepared.plan else prepared.bytes, f"{request.component}: writing")
+    with SnapshotReader(repository, prepared.snapshot) as source:
+        if prepared.plan is None:
+            done.files = directory.write(source, Path(prepared.place), request.prefix, progress)
+        else:
+            with (
+                bucket_backup.opened(config, component, request.to) as bucket,
+                Listing(bucket.where) as listing,
+            ):
+                names = _names(prepared.snapshot, bucket.prefix)
+                bucket.prefix = names.at_target(_wanted(request, names))
+                listing.fill(bucket.pages())
+                steps = restore.steps(source, _wanted(request, names), listing, names)
+                done.result = restore.run(source, bucket, steps, exact=request.exact, progress=progress)
+    done.seconds["write"] = clock.monotonic() - began
+    _log.info("restored", to=prepared.place, snapshot=prepared.snapshot.id)
+    return done
+
+
+def _names(found: Snapshot, target: str) -> Names:
+    prefix = found.header.source.get("prefix")
+    return Names(prefix if isinstance(prefix, str) else "", target)
+
+
+def _wanted(request: Request, names: Names) -> str:
+    """The prefix that was asked for, at least the one under which the snapshot was taken."""
+    return request.prefix if request.prefix.startswith(names.source) else names.source + request.prefix
+
+
+def _check_directory(place: Path, size: int) -> None:
+    directory.check_empty(place)
+    there = next(path for path in (place.absolute(), *place.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise errors.TargetError(
+            f'"{place}" needs {size} bytes and {free} are free',
+            on=str(place),
+            hint="name a directory on a larger disk",
+            unaffected="nothing was started",
+        )

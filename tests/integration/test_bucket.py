@@ -1,0 +1,398 @@
+"""Buckets through the command line, on a real S3 server: snapshots, what is carried forward, restores, proof, guards, odd names, faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from dr_toolkit import errors
+from dr_toolkit.buckets import facts
+from dr_toolkit.buckets.client import Bucket, Changed, part_size
+from dr_toolkit.buckets.listing import Listed, Listing, Page, page_problem
+from dr_toolkit.buckets.snapshot import mass_change
+from dr_toolkit.repository.s3_settings import S3Settings
+from tests.s3_proxy import CUT, S3Proxy, error
+
+DRCTL = Path(sys.executable).with_name("drctl")
+HEADERS = {
+    "ContentType": "application/x-block",
+    "ContentEncoding": "gzip",
+    "ContentDisposition": 'attachment; filename="x"',
+    "ContentLanguage": "de",
+    "CacheControl": "max-age=60",
+    "Metadata": {"owner": "cortex"},
+}
+
+
+class Site:
+    """A configured drctl with one bucket and a repository in a directory."""
+
+    def __init__(self, root: Path, server, bucket: str, endpoint: str | None = None, extra: str = "") -> None:
+        self.root, self.bucket, self.client = root, bucket, server.client()
+        self.config = root / "drctl.yaml"
+        self.environment = os.environ | {"KEY": server.access_key, "SECRET": server.secret_key}
+        self.config.write_text(f"""
+version: 1
+repository: {{url: "file://{root}/repository"}}
+keys:
+  write: {{type: key-file, role: write, path: {root}/write.key}}
+  read: {{type: key-file, role: read, path: {root}/read.key}}
+components:
+  cortex:
+    kind: bucket
+    url: s3://{bucket}
+    s3: {{endpoint: "{endpoint or server.endpoint}", access_key_id: "env:KEY", secret_access_key: "env:SECRET"}}
+    {extra}
+""")
+        for role in ("write", "read"):
+            assert self.run("keys", "generate-file", str(root / f"{role}.key")).returncode == 0
+        self.json("init")
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [DRCTL, "-c", self.config, *arguments],
+            env=self.environment, capture_output=True, text=True, timeout=200, check=False,
+        )  # fmt: skip
+
+    def json(self, *arguments: str, code: int = 0) -> dict:
+        done = self.run(*arguments, "--output", "json")
+        assert done.returncode == code, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def backup(self, *arguments: str) -> dict:
+        """As a CronJob does it: the read key is away."""
+        hidden = (self.root / "read.key").rename(self.root / "read.away")
+        try:
+            return self.json("backup", *arguments)["snapshots"][0]
+        finally:
+            hidden.rename(self.root / "read.key")
+
+    def header(self, snapshot: str) -> dict:
+        """What the header says about the source."""
+        return self.json("show", snapshot)["source"]
+
+    def put(self, key: str, content: bytes, **headers) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=content, **headers)
+
+    def content(self, bucket: str | None = None) -> dict[str, tuple[bytes, dict]]:
+        """Everything in a bucket, with what makes an object an object."""
+        found = {}
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket or self.bucket):
+            for item in page.get("Contents", ()):
+                answer = self.client.get_object(Bucket=bucket or self.bucket, Key=item["Key"])
+                kept = {name: answer.get(name) for name in HEADERS}
+                found[item["Key"]] = answer["Body"].read(), kept
+        return found
+
+
+@pytest.fixture
+def site(tmp_path, s3_server, bucket):
+    return Site(tmp_path, s3_server, bucket)
+
+
+@pytest.fixture
+def other_bucket(s3_server):
+    name = f"other-{secrets.token_hex(6)}"
+    s3_server.create_bucket(name)
+    return name
+
+
+def fill(site: Site) -> None:
+    """Small ones, an empty one, one of several ranges, one of several parts, names in a hard order."""
+    for number in range(40):
+        site.put(f"blocks/{number:03}/index", f"index {number}".encode() * 50)
+    site.put("blocks-list", b"sorts between")
+    site.put("blocks/000/empty", b"")
+    site.put("with space/Grüße+%25", b"name")
+    site.put("all-headers", b"headers", **HEADERS)
+    site.put("nine-mib", os.urandom(9 << 20))
+    site.put("forty-mib", os.urandom(1 << 20) * 40, ContentType="application/x-block")
+
+
+def test_a_bucket_comes_back_as_it_was(site, other_bucket):
+    """Bytes and metadata of every object come back into another bucket; a second restore copies only what cannot be told to be the same."""
+    fill(site)
+    before = site.content()
+    taken = site.backup()
+    assert (taken["kind"], taken["status"], site.header(taken["id"])["objects"]) == ("bucket", "good", 46)
+    done = site.json("restore", "cortex", "--to", f"s3://{other_bucket}", "--yes")["restored"]
+    assert done["objects"]["new"] == 46
+    assert site.content(other_bucket) == before
+    again = site.json("restore", "cortex", "--to", f"s3://{other_bucket}", "--dry-run")["plan"]
+    assert (again["objects"]["new"], again["objects"]["same"] >= 45) == (0, True)
+
+
+def test_what_is_unchanged_is_not_read_again(tmp_path, s3_server, bucket):
+    """The second run asks for the one changed object only, stores little, and both snapshots restore to their own state."""
+    with S3Proxy(s3_server.endpoint) as proxy:
+        site = Site(tmp_path, s3_server, bucket, proxy.endpoint)
+        fill(site)
+        first, before = site.backup(), site.content()
+        site.put("blocks/007/index", b"new")
+        site.client.delete_object(Bucket=bucket, Key="blocks-list")
+        site.put("added", b"added")
+        proxy.seen.clear()
+        second, after = site.backup(), site.content()
+        read = sorted(
+            path.split("?")[0]
+            for method, path, _host in proxy.seen
+            if method == "GET" and "list-type" not in path
+        )
+        for taken, expected in ((first, before), (second, after)):
+            done = site.run("restore", "cortex", "--snapshot", taken["id"], "--exact", "--yes")
+            assert done.returncode == 0, done.stderr
+            assert site.content() == expected
+        source = site.header(second["id"])
+    assert read == [f"/{bucket}/added", f"/{bucket}/blocks/007/index"]
+    assert (second["parent"], second["bytes_source"] > 40 << 20) == (first["id"], True)
+    assert second["bytes_stored"] < 100_000
+    assert [source[n] for n in ("kept", "added", "rewritten", "gone")] == [44, 1, 1, 1]
+
+
+def test_verification_restores_and_signs(site):
+    """Proof by restore reads every object back; a flipped bit in a pack fails it and names the object."""
+    fill(site)
+    site.backup()
+    result = site.json("verify", "--restore")["results"][0]
+    assert (result["result"], result["checks"]["objects"]) == ("passed", 46)
+    pack = max(
+        (site.root / "repository/packs").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size
+    )
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+    assert site.json("verify", "--restore", code=3)["results"][0]["result"] == "failed"
+
+
+def test_live_objects_are_replaced_only_when_agreed(site):
+    """Overwriting and deleting need the component's name or --yes; extra objects stay unless --exact."""
+    site.put("a", b"one")
+    site.put("b", b"two")
+    site.backup()
+    site.put("a", b"damaged")
+    site.put("extra", b"mine")
+    refused = site.run("restore", "cortex")
+    assert (refused.returncode, "nobody is there to confirm" in refused.stderr) == (2, True)
+    assert site.content()["a"][0] == b"damaged"
+    plan = site.run("restore", "cortex", "--exact", "--dry-run").stdout
+    assert "1 are replaced" in plan
+    assert "1 objects are only there and are DELETED" in plan
+    site.json("restore", "cortex", "--yes")
+    assert {key: value[0] for key, value in site.content().items()} == {
+        "a": b"one",
+        "b": b"two",
+        "extra": b"mine",
+    }
+    site.json("restore", "cortex", "--exact", "--yes")
+    assert sorted(site.content()) == ["a", "b"]
+
+
+def test_exact_never_empties_a_bucket(site):
+    """A prefix that the snapshot does not have is a mistake, not an order to delete."""
+    site.put("a/1", b"one")
+    site.backup()
+    site.put("typo/1", b"live")
+    failure = site.json("restore", "cortex", "--prefix", "typo/", "--exact", "--yes", code=3)["error"]
+    assert failure["code"] == "guard-tripped"
+    assert "typo/1" in site.content()
+
+
+def test_a_directory_takes_every_name(site):
+    """Names that would escape or collide get safe places, a prefix limits, and the index keeps key and metadata."""
+    for key in ("x/a", "x/a/b", "x/100%", "y/other"):
+        site.put(key, key.encode(), ContentType="text/x")
+    site.backup()
+    place = site.root / "files"
+    done = site.json("restore", "cortex", "--prefix", "x/", "--to", f"file:{place}")["restored"]
+    assert done["files"] == 3
+    rows = [json.loads(line) for line in (place / "%objects.jsonl").read_text().splitlines()]
+    assert {row["key"]: (place / row["file"]).read_bytes().decode() for row in rows} == {
+        k: k for k in ("x/a", "x/a/b", "x/100%")
+    }
+    assert all(row["type"] == "text/x" for row in rows)
+    assert site.json("restore", "cortex", "--to", f"file:{place}", code=1)["error"]["code"] == "target"
+
+
+def test_losing_most_objects_is_loud(site):
+    """More than max_change gone or rewritten: a snapshot is taken, the run ends with 3, and the one before is still there."""
+    for number in range(10):
+        site.put(f"o{number}", b"content %d" % number)
+    first = site.backup()
+    for number in range(6):
+        site.client.delete_object(Bucket=site.bucket, Key=f"o{number}")
+    done = site.json("backup", code=3)
+    assert "6 of 10 objects are gone" in json.dumps(done)
+    listed = site.json("snapshots")["snapshots"]
+    assert listed[0]["id"] == first["id"]
+    assert len(listed) == 2
+    for number in range(6, 10):
+        site.put(f"o{number}", b"encrypted %d" % number)
+    assert "4 of 4 objects were rewritten" in json.dumps(site.json("backup", code=3))
+
+
+@pytest.mark.parametrize(
+    "fault", [error(503, "SlowDown"), error(500, "InternalError"), CUT], ids=["throttled", "broken", "cut"]
+)
+def test_passing_faults_are_waited_out(tmp_path, s3_server, bucket, fault):
+    """Throttling, server errors and bodies that end early are tried again, and the content is whole."""
+    with S3Proxy(s3_server.endpoint) as proxy:
+        site = Site(tmp_path, s3_server, bucket, proxy.endpoint)
+        site.put("big", os.urandom(5 << 20))
+        for number in range(5):
+            site.put(f"o{number}", os.urandom(5000))
+        proxy.times(3, fault, method="GET")
+        site.backup()
+    assert site.json("verify", "--restore")["results"][0]["result"] == "passed"
+
+
+def test_refusals_say_what_to_do(tmp_path, s3_server, bucket):
+    """A forbidden object, a bucket that is not there and wrong keys are errors with a next step, and no snapshot is made."""
+    with S3Proxy(s3_server.endpoint) as proxy:
+        site = Site(tmp_path, s3_server, bucket, proxy.endpoint)
+        site.put("allowed", b"1")
+        site.put("secret/1", b"2")
+        proxy.plan = lambda _m, path, _h: error(403, "AccessDenied") if "/secret/" in path else None
+        failure = site.json("backup", code=1)["failures"][0]
+        assert (failure["on"], "docs/permissions.md" in failure["hint"]) == ("secret/1", True)
+        proxy.plan = lambda _m, _p, _h: error(404, "NoSuchBucket")
+        assert "create the bucket" in site.json("backup", code=1)["failures"][0]["hint"]
+    assert site.json("snapshots")["snapshots"] == []
+
+
+def settings(server, **changes) -> S3Settings:
+    return S3Settings(
+        **(
+            {
+                "endpoint": server.endpoint,
+                "access_key_id": server.access_key,
+                "secret_access_key": server.secret_key,
+            }
+            | changes
+        )
+    )
+
+
+def test_never_half_of_each(s3_server, bucket):
+    """A range of an object that was written again since the listing is refused, not mixed."""
+    client = s3_server.client()
+    client.put_object(Bucket=bucket, Key="k", Body=b"a" * 100)
+    source = Bucket(bucket, "", settings(s3_server))
+    with Listing(source.where) as listing:
+        listed = next(iter(listing.fill(source.pages())))
+    client.put_object(Bucket=bucket, Key="k", Body=b"b" * 100)
+    with pytest.raises(Changed):
+        source.read(listed, 50, 50)
+    client.delete_object(Bucket=bucket, Key="k")
+    with pytest.raises(Changed):
+        source.read(listed, 0, 50)
+    assert source.head("k") is None
+    source.close()
+
+
+class Moto:
+    """A server that takes every name as it is, which SeaweedFS does not."""
+
+    access_key, secret_key = "any", "any"
+
+    def __init__(self) -> None:
+        self._server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        self._server.start()
+        self.endpoint = "http://{}:{}".format(*self._server.get_host_and_port())
+
+    def client(self):
+        return boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id="any", aws_secret_access_key="any")  # fmt: skip
+
+    def stop(self) -> None:
+        self._server.stop()
+
+
+def of(name: str) -> bytes:
+    """Content of its own for each name."""
+    return random.Random(name).randbytes(3000)
+
+
+def test_no_two_names_become_one(tmp_path):
+    """Names that clients, URLs and file systems like to change are listed, read, restored and written as files, each as itself."""
+    names = [
+        "/lead", "a//b", "a/b", "a/", "a", "..", "../up", "a/../b", ".", "./a", " ", " lead and trail ", "tab\tend", "\x01\x7f",
+        "caf\u00e9", "cafe\u0301", "%2F", "%2f", "+", "a+b", "a b", "?q=1&x", "#h", "\\", "\"'<&>", "\u00fc" * 512, "x" * 300 + "/y", "x" * 299 + "z/y",
+    ]  # fmt: skip
+    server = Moto()
+    try:
+        for bucket in ("names", "copy"):
+            server.client().create_bucket(Bucket=bucket)
+        site = Site(tmp_path, server, "names")
+        for name in names:
+            site.put(name, of(name))
+        site.backup()
+        assert site.json("restore", "cortex", "--to", "s3://copy", "--yes")["restored"]["objects"][
+            "new"
+        ] == len(names)
+        assert {key: value[0] for key, value in site.content("copy").items()} == {n: of(n) for n in names}
+        assert site.json("backup")["snapshots"][0]["bytes_new"] == 0
+        place = tmp_path / "deep/files"
+        site.json("restore", "cortex", "--to", f"file:{place}")
+        rows = [json.loads(line) for line in (place / "%objects.jsonl").read_text().splitlines()]
+        assert {row["key"]: (place / row["file"]).read_bytes() for row in rows} == {n: of(n) for n in names}
+        assert len([path for path in place.rglob("*") if path.is_file()]) == len(names) + 1
+        assert [path.name for path in place.parent.iterdir()] == ["files"]
+    finally:
+        server.stop()
+
+
+def page(
+    *keys: str, truncated: bool | None = False, token: str | None = None, count: int | None = None
+) -> Page:
+    return Page(tuple(Listed(key, 1, "e", "m") for key in keys), truncated, token, count)
+
+
+@pytest.mark.parametrize(
+    ("pages", "why"),
+    [
+        ([], "ended without a last page"),
+        ([page("a", truncated=True, token="t")], "ended without a last page"),
+        ([page("a", truncated=None)], "does not say whether it is the last"),
+        ([page("a", truncated=True)], "not how to ask"),
+        ([page("a", count=2)], "claims 2 objects and has 1"),
+        ([page("a", truncated=True, token="t"), page("b", truncated=True, token="t"), page("c")], "circle"),
+        ([page("a", "b", truncated=True, token="t"), page("b", "c")], "a key came twice"),
+    ],
+)
+def test_a_listing_is_not_believed_blindly(pages, why):
+    """Each way in which a listing was found to lie elsewhere is refused before anything is done on its word."""
+    with Listing("s3://b") as listing, pytest.raises(errors.SourceError, match=why):
+        listing.fill(pages)
+
+
+def test_a_listing_in_any_order_comes_out_sorted():
+    """Servers that list folders first give the same snapshot; the order is that of the keys' bytes."""
+    with Listing("s3://b") as listing:
+        listing.fill([page("b/1", "b-1", truncated=True, token="t"), page("ä", "a")])
+        assert [o.key for o in listing] == ["a", "b-1", "b/1", "ä"]
+        assert listing.count == 4
+    assert page_problem(page("a"), set()) is None
+
+
+@pytest.mark.parametrize(("before", "gone", "rewritten", "trips"), [(0, 0, 0, False), (10, 5, 0, False), (10, 6, 0, True), (10, 0, 6, True), (1, 1, 0, True)])  # fmt: skip
+def test_mass_change(before, gone, rewritten, trips):
+    """More than half gone or rewritten trips; half does not."""
+    assert (mass_change(before, gone, rewritten, 50) is not None) is trips
+
+
+def test_five_terabytes_fit_into_ten_thousand_parts():
+    """The plan of part sizes holds at S3's limits."""
+    for size in (17 << 20, 160 << 30, 5 << 40):
+        part = part_size(size)
+        assert -(-size // part) <= 10_000
+        assert 5 << 20 <= part <= 5 << 30
+    assert facts.for_put({"type": "t", "user": {"a": "b"}}) == {"ContentType": "t", "Metadata": {"a": "b"}}
