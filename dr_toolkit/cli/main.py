@@ -25,6 +25,7 @@ COMMANDS = {
     "init": "Make a repository and its first epoch; print what to keep safe.",
     "backup": "Take snapshots of all components, or of those that are named.",
     "snapshots": "List snapshots and recovery points.",
+    "status": "Where each component stands against its objectives (RPO, RTO).",
     "show": "What is in a snapshot or a point.",
     "verify": "Prove that snapshots can be restored.",
     "restore": "Bring a component back, beside what is live.",

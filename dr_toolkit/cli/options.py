@@ -15,6 +15,7 @@ CODES = {
     1: "failed, wholly or in part, or nothing to work on",
     2: "wrong usage or configuration; nothing was started",
     3: "the data says no: damaged, missing, or not what the source had",
+    4: "an objective (RPO, RTO) is missed",
     5: "a remote side could not be reached: a retry makes sense",
     130: "interrupted",
     143: "terminated",

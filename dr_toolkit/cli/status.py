@@ -1,0 +1,49 @@
+"""``drctl status``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.options import common, epilog
+
+
+@click.command(
+    "status",
+    epilog=epilog(
+        "drctl status",
+        "drctl status console-db --output json",
+        "drctl status --metrics /var/lib/node_exporter/drctl.prom",
+        codes=(0, 1, 2, 3, 4, 5),
+    ),
+)
+@click.argument("components", nargs=-1)
+@click.option(
+    "--metrics",
+    "metrics_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write the figures in Prometheus' text format.",
+)
+@common
+@click.pass_obj
+def command(context: Context, components: tuple[str, ...], metrics_path: Path | None) -> None:
+    """Where each component stands against its objectives (RPO, RTO).
+
+    The RTO is measured: it is what the last passed verification by restore took. Needs a recipient with the role "write" or "read".
+    """
+    context.configure_log()
+    from dr_toolkit.jobs import opening
+    from dr_toolkit.jobs import status as job
+    from dr_toolkit.reporting import status
+
+    config = context.load_config()
+    with opening.opened_repository(config) as repository:
+        standings = job.run(config, repository, components)
+    if metrics_path is not None:
+        status.write_metrics(standings, metrics_path)
+    context.emit(status.document(standings), status.text(standings))
+    sys.exit(job.exit_code(standings))

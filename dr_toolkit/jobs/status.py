@@ -1,0 +1,142 @@
+"""Where each component stands: its last good snapshot, its last proof, and both against what was promised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dr_toolkit import clock
+from dr_toolkit.config import Config, ObjectivesConfig
+from dr_toolkit.jobs import inspect, opening
+from dr_toolkit.jobs.inspect import Inventory
+from dr_toolkit.repository.repository import Evidence, Repository
+from dr_toolkit.repository.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One component's.
+
+    Attributes:
+        component: its name.
+        kind: of component.
+        last_good: the newest snapshot that is good; None when there is none.
+        age: seconds since it was taken.
+        rpo: the objective, in seconds; None without one.
+        proven: the newest snapshot whose last restore into scratch passed.
+        proven_age: seconds since *that snapshot* was taken: what surely comes back.
+        rto_measured: seconds that this restore took.
+        rto: the objective, in seconds; None without one.
+        missed: objectives that are not met, in words; empty when all are.
+        problems: what is damaged or missing, in words.
+    """
+
+    component: str
+    kind: str
+    last_good: Snapshot | None
+    age: float | None
+    rpo: float | None
+    proven: Snapshot | None
+    proven_age: float | None
+    rto_measured: float | None
+    rto: float | None
+    missed: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def run(config: Config, repository: Repository, names: tuple[str, ...]) -> list[Standing]:
+    """Look at the components that are named, or at all."""
+    chosen = opening.chosen_components(config, names)
+    stock = inspect.inventory(repository)
+    now = opening.moment(repository)
+    return [
+        stand(name, component.kind, component.objectives, stock, now) for name, component in chosen.items()
+    ]
+
+
+def stand(
+    name: str, kind: str, objectives: ObjectivesConfig | None, stock: Inventory, now: datetime
+) -> Standing:
+    """Judge one component. Pure."""
+    own = sorted((s for s in stock.snapshots if s.header.component == name), key=lambda s: s.id)
+    good = [s for s in own if s.header.status == "good" and s.header.moment <= now]
+    last = good[-1] if good else None
+    proven, proof = _proven(good, stock.evidence)
+    age, proven_age = _age(last, now), _age(proven, now)
+    rpo = objectives.rpo.total_seconds() if objectives and objectives.rpo else None
+    rto = objectives.rto.total_seconds() if objectives and objectives.rto else None
+    measured = float(proof.result["seconds"]) if proof else None
+    return Standing(
+        name,
+        kind,
+        last,
+        age,
+        rpo,
+        proven,
+        proven_age,
+        measured,
+        rto,
+        tuple(_missed(age, rpo, measured, rto, failed=_last_failed(good, stock.evidence))),
+        tuple(_problems(name, stock)),
+    )
+
+
+def _missed(
+    age: float | None, rpo: float | None, measured: float | None, rto: float | None, *, failed: bool
+) -> list[str]:
+    """Objectives that are not met. What was never proven is not met."""
+    found = []
+    if age is None:
+        found.append("there is no good snapshot")
+    elif rpo is not None and age > rpo:
+        found.append("the last good snapshot is older than the RPO allows")
+    if rto is not None and measured is None and age is not None:
+        found.append("no restore was ever proven, so the RTO is unknown")
+    elif rto is not None and measured is not None and measured > rto:
+        found.append("the last proven restore took longer than the RTO allows")
+    if failed:
+        found.append("the last verification by restore failed")
+    return found
+
+
+def _proven(
+    good: Sequence[Snapshot], evidence: Mapping[tuple[str, str], list[Evidence]]
+) -> tuple[Snapshot | None, Evidence | None]:
+    """The newest snapshot whose latest restore passed."""
+    for found in reversed(good):
+        restores = _restores(found, evidence)
+        if restores and restores[-1].result.get("result") == "passed":
+            return found, restores[-1]
+    return None, None
+
+
+def _last_failed(good: Sequence[Snapshot], evidence: Mapping[tuple[str, str], list[Evidence]]) -> bool:
+    every = sorted((e for s in good for e in _restores(s, evidence)), key=lambda e: e.time)
+    return bool(every) and every[-1].result.get("result") != "passed"
+
+
+def _restores(found: Snapshot, evidence: Mapping[tuple[str, str], list[Evidence]]) -> list[Evidence]:
+    items = evidence.get((found.header.component, found.id), [])
+    return sorted((e for e in items if e.result.get("level") == "restore"), key=lambda e: e.time)
+
+
+def _problems(name: str, stock: Inventory) -> list[str]:
+    found = [finding.text for finding in stock.missing if finding.component == name]
+    return found + [error.message for error in stock.damaged if f"/{name}/" in (error.on or "")]
+
+
+def _age(found: Snapshot | None, now: datetime) -> float | None:
+    return None if found is None else max(0.0, (now - found.header.moment).total_seconds())
+
+
+def exit_code(standings: Sequence[Standing]) -> int:
+    """3 when something is damaged or missing, 4 when an objective is missed, else 0."""
+    if any(s.problems for s in standings):
+        return 3
+    return 4 if any(s.missed for s in standings) else 0
+
+
+def moment_text(found: Snapshot | None) -> str | None:
+    """When a snapshot was taken, in RFC 3339."""
+    return None if found is None else clock.rfc3339(found.header.moment)
