@@ -17,6 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from dr_toolkit.buckets import facts
 from dr_toolkit.buckets.listing import Listed, Page
+from dr_toolkit.buckets.wire import Answer, Wire
 from dr_toolkit.errors import DrctlError, SourceError, SourceUnreachable
 from dr_toolkit.repository.retries import Passing, Retries
 
@@ -28,6 +29,7 @@ PART = 16 << 20
 """Objects up to this size are written by one request, larger ones in parts of at least this size."""
 _PARTS_LIMIT = 10_000
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_DONE = frozenset({200, 206})
 _GONE = frozenset({404, 412, 416})
 _MIB = 1 << 20
 _Result = TypeVar("_Result")
@@ -76,13 +78,20 @@ class Bucket:
             f" at {settings.endpoint}" if settings.endpoint else ""
         )
         self._retries = Retries(retry_seconds)
-        self._client: Any = boto3.client(
+        session = boto3.Session(
+            settings.access_key_id, settings.secret_access_key, settings.session_token, settings.region
+        )
+        credentials = session.get_credentials()
+        if credentials is None:
+            raise SourceError(
+                f"no S3 credentials for {self.where}",
+                on=self.where,
+                hint="set the component's s3.access_key_id and secret_access_key, or what boto3's default chain finds",
+            )
+        self._wire = Wire(name, settings, credentials, connections=2 * THREADS, stall_seconds=stall_seconds)
+        self._client: Any = session.client(
             "s3",
             endpoint_url=settings.endpoint,
-            region_name=settings.region,
-            aws_access_key_id=settings.access_key_id,
-            aws_secret_access_key=settings.secret_access_key,
-            aws_session_token=settings.session_token,
             verify=settings.ca_file,
             config=Config(
                 connect_timeout=min(10.0, stall_seconds),
@@ -96,6 +105,7 @@ class Bucket:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        self._wire.close()
 
     def pages(self) -> Iterator[Page]:
         """The pages of one listing, unchecked."""
@@ -116,20 +126,19 @@ class Bucket:
         Raises:
             Changed: it was written again or deleted since.
         """
-        arguments: dict[str, Any] = {"Bucket": self.name, "Key": listed.key}
-        if listed.etag:
-            arguments["IfMatch"] = f'"{listed.etag}"'
+        headers = {"If-Match": f'"{listed.etag}"'} if listed.etag else {}
         if listed.size:
-            arguments["Range"] = f"bytes={start}-{start + length - 1}"
+            headers["Range"] = f"bytes={start}-{start + length - 1}"
 
         def attempt() -> Got:
-            answer = self._client.get_object(**arguments)
-            content = answer["Body"].read()
-            if answer["ETag"].strip('"') != listed.etag:
+            answer = self._send("GET", listed.key, headers)
+            if answer.headers.get("ETag", "").strip('"') != listed.etag:
                 raise Changed
-            if len(content) != length:
-                raise Passing(_unreachable(self.where, listed.key, f"{len(content)} of {length} bytes came"))
-            return Got(content, facts.from_answer(answer))
+            if len(answer.content) != length:
+                raise Passing(
+                    _unreachable(self.where, listed.key, f"{len(answer.content)} of {length} bytes came")
+                )
+            return Got(answer.content, facts.from_headers(answer.headers))
 
         return self._run(listed.key, attempt, of_object=True)
 
@@ -147,8 +156,18 @@ class Bucket:
 
     def write(self, key: str, content: bytes, meta: Mapping[str, Any]) -> None:
         """Write an object by one request."""
-        arguments = {"Bucket": self.name, "Key": key, "Body": content, **facts.for_put(meta)}
-        self._run(key, lambda: self._client.put_object(**arguments))
+        headers = facts.to_headers(meta)
+        self._run(key, lambda: self._send("PUT", key, headers, content))
+
+    def _send(self, method: str, key: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+        answer = self._wire.request(method, key, headers, body)
+        if answer.status in _DONE:
+            return answer
+        if method == "GET" and answer.status in _GONE and answer.code != "NoSuchBucket":
+            raise Changed
+        if answer.status in _PASSING:
+            raise Passing(_unreachable(self.where, key, f"{answer.status} {answer.code}"))
+        raise _refused(self.where, key, answer.status, answer.code)
 
     def write_parts(self, key: str, parts: Iterator[bytes], meta: Mapping[str, Any]) -> None:
         """Write a large object in parts; what is unfinished is given up on any error."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from dr_toolkit.buckets.listing import Listed
@@ -35,16 +34,37 @@ def is_same(listed: Listed, size: int, meta: Mapping[str, Any]) -> bool:
     )
 
 
-def from_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata in an answer to GetObject; what is not there is left out."""
-    found = {name: answer[key] for name, key in HEADERS.items() if answer.get(key)}
-    expires = answer.get("ExpiresString") or answer.get("Expires")
-    if expires:
-        found["expires"] = expires.isoformat() if isinstance(expires, datetime) else str(expires)
-    for name, key in (("user", "Metadata"), ("class", "StorageClass"), ("version", "VersionId")):
-        if answer.get(key) and answer[key] != "null":
-            found[name] = dict(answer[key]) if name == "user" else answer[key]
-    return found
+_WIRE = {
+    "type": "Content-Type",
+    "encoding": "Content-Encoding",
+    "disposition": "Content-Disposition",
+    "language": "Content-Language",
+    "cache": "Cache-Control",
+    "expires": "Expires",
+    "class": "x-amz-storage-class",
+    "version": "x-amz-version-id",
+}
+_USER = "x-amz-meta-"
+_INFORMATION = {"class", "version"}
+
+
+def from_headers(headers: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata in the headers of an answer to GetObject; what is not there is left out."""
+    found: dict[str, Any] = {name: headers[key] for name, key in _WIRE.items() if headers.get(key)}
+    if found.get("version") == "null":
+        del found["version"]
+    user = {
+        key.lower().removeprefix(_USER): value
+        for key, value in headers.items()
+        if key.lower().startswith(_USER)
+    }
+    return found | {"user": user} if user else found
+
+
+def to_headers(meta: Mapping[str, Any]) -> dict[str, str]:
+    """The headers with which an object is written as it was."""
+    found = {key: str(meta[name]) for name, key in _WIRE.items() if name in meta and name not in _INFORMATION}
+    return found | {f"{_USER}{key}": str(value) for key, value in dict(meta.get("user", {})).items()}
 
 
 def for_put(meta: Mapping[str, Any]) -> dict[str, Any]:

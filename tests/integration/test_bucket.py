@@ -89,7 +89,7 @@ components:
         for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket or self.bucket):
             for item in page.get("Contents", ()):
                 answer = self.client.get_object(Bucket=bucket or self.bucket, Key=item["Key"])
-                kept = {name: answer.get(name) for name in HEADERS}
+                kept = {name: answer.get(name) for name in (*HEADERS, "ExpiresString")}
                 found[item["Key"]] = answer["Body"].read(), kept
         return found
 
@@ -113,7 +113,7 @@ def fill(site: Site) -> None:
     site.put("blocks-list", b"sorts between")
     site.put("blocks/000/empty", b"")
     site.put("with space/Grüße+%25", b"name")
-    site.put("all-headers", b"headers", **HEADERS)
+    site.put("all-headers", b"headers", **HEADERS, Expires="Wed, 21 Oct 2065 07:28:00 GMT")
     site.put("nine-mib", os.urandom(9 << 20))
     site.put("forty-mib", os.urandom(1 << 20) * 40, ContentType="application/x-block")
 
@@ -124,6 +124,7 @@ def test_a_bucket_comes_back_as_it_was(site, other_bucket):
     before = site.content()
     taken = site.backup()
     assert (taken["kind"], taken["status"], site.header(taken["id"])["objects"]) == ("bucket", "good", 46)
+    assert before["all-headers"][1] == {**HEADERS, "ExpiresString": "Wed, 21 Oct 2065 07:28:00 GMT"}
     done = site.json("restore", "cortex", "--to", f"s3://{other_bucket}", "--yes")["restored"]
     assert done["objects"]["new"] == 46
     assert site.content(other_bucket) == before
