@@ -8,6 +8,8 @@ import random
 import secrets
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import boto3
@@ -36,7 +38,16 @@ HEADERS = {
 class Site:
     """A configured drctl with one bucket and a repository in a directory."""
 
-    def __init__(self, root: Path, server, bucket: str, endpoint: str | None = None, extra: str = "") -> None:
+    def __init__(
+        self,
+        root: Path,
+        server,
+        bucket: str,
+        endpoint: str | None = None,
+        extra: str = "",
+        *,
+        ca: bool = True,
+    ) -> None:
         self.root, self.bucket, self.client = root, bucket, server.client()
         self.config = root / "drctl.yaml"
         self.environment = os.environ | {"KEY": server.access_key, "SECRET": server.secret_key}
@@ -50,7 +61,7 @@ components:
   cortex:
     kind: bucket
     url: s3://{bucket}
-    s3: {{endpoint: "{endpoint or server.endpoint}", access_key_id: "env:KEY", secret_access_key: "env:SECRET"}}
+    s3: {{endpoint: "{endpoint or server.endpoint}", access_key_id: "env:KEY", secret_access_key: "env:SECRET"{", ca_file: " + str(server.ca_file) if getattr(server, "ca_file", None) and ca else ""}}}
     {extra}
 """)
         for role in ("write", "read"):
@@ -253,6 +264,59 @@ def test_passing_faults_are_waited_out(tmp_path, s3_server, bucket, fault):
             site.put(f"o{number}", os.urandom(5000))
         proxy.times(3, fault, method="GET")
         site.backup()
+    assert site.json("verify", "--restore")["results"][0]["result"] == "passed"
+
+
+def test_tls_with_a_private_authority(tmp_path, s3_server_tls):
+    """Content goes over TLS that trusts ca_file and nothing else: without it nothing is read."""
+    name = f"tls-{secrets.token_hex(6)}"
+    s3_server_tls.create_bucket(name)
+    s3_server_tls.client().put_object(Bucket=name, Key="a", Body=b"one")
+    site = Site(tmp_path, s3_server_tls, name)
+    site.backup()
+    s3_server_tls.client().delete_object(Bucket=name, Key="a")
+    site.json("restore", "cortex", "--yes")
+    assert site.content()["a"][0] == b"one"
+    (tmp_path / "other").mkdir()
+    untrusting = Site(tmp_path / "other", s3_server_tls, name, ca=False)
+    failure = untrusting.json("backup", code=5)["failures"][0]
+    assert "certificate" in failure["message"]
+
+
+def test_killed_in_the_middle(tmp_path, s3_server, bucket):
+    """SIGKILL while objects are stored leaves no snapshot; the next run stores only what the killed one had not, and is proven."""
+    rate = 40
+    with S3Proxy(s3_server.endpoint) as proxy:
+        site = Site(tmp_path, s3_server, bucket, proxy.endpoint)
+        for number in range(rate):
+            site.put(f"o{number:03}", os.urandom(1 << 20))
+        asked: list[str] = []
+        blocked = threading.Event()
+
+        def plan(method, path, _headers):
+            if method == "GET" and "/o" in path:
+                asked.append(path)
+                if len(asked) > 36:
+                    blocked.wait(60)
+
+        proxy.plan = plan
+        running = subprocess.Popen(
+            [DRCTL, "-c", site.config, "backup"], env=site.environment, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 60
+        packs = site.root / "repository/packs"
+        while time.monotonic() < deadline and not [
+            p for p in packs.rglob("*") if p.is_file() and "." not in p.name
+        ]:
+            time.sleep(0.05)
+        running.kill()
+        running.wait(10)
+        blocked.set()
+        proxy.plan = lambda _m, _p, _h: None
+        assert site.json("snapshots")["snapshots"] == []
+        taken = site.backup()
+    assert taken["bytes_source"] == rate << 20
+    assert taken["bytes_new"] <= 26 << 20
     assert site.json("verify", "--restore")["results"][0]["result"] == "passed"
 
 
