@@ -320,6 +320,32 @@ def test_killed_in_the_middle(tmp_path, s3_server, bucket):
     assert site.json("verify", "--restore")["results"][0]["result"] == "passed"
 
 
+def test_the_runbook_brings_an_emptied_bucket_back(site):
+    """Every command of runbooks/bucket-lost.md, in order, after the bucket was emptied and something foreign was left there."""
+    for number in range(5):
+        site.put(f"blocks/{number}", b"content %d" % number)
+    before = site.content()
+    site.backup()
+    after = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))
+    for key in before:
+        site.client.delete_object(Bucket=site.bucket, Key=key)
+    site.put("ransom-note", b"pay")
+    text = (Path(__file__).parents[2] / "runbooks/bucket-lost.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("drctl ")]
+    assert len(lines) >= 10
+    place, plans = site.root / "blocks", []
+    for line in lines:
+        words = line.replace("2026-11-23T08:00:00Z", after).replace("/var/tmp/blocks", str(place)).split()[1:]
+        done = site.run(*words)
+        allowed = {0, 3} if words[0] == "backup" else {0}
+        assert done.returncode in allowed, f"{line}: {done.stdout}{done.stderr}"
+        if "--dry-run" in words:
+            plans.append(done.stdout)
+    assert "0 objects are new there, 0 are replaced, 5 are the same" in plans[-1]
+    assert site.content() == before
+    assert (place / "blocks/3").read_bytes() == b"content 3"
+
+
 def test_refusals_say_what_to_do(tmp_path, s3_server, bucket):
     """A forbidden object, a bucket that is not there and wrong keys are errors with a next step, and no snapshot is made."""
     with S3Proxy(s3_server.endpoint) as proxy:
