@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import random
 import shutil
@@ -248,28 +249,33 @@ def test_a_frozen_backup_misses_its_deadline(new_site: Callable, source: Source)
     assert site.ids() == []
 
 
+NEARLY_FULL = (
+    'cp -a "$0" "$0.kept" && mount -t tmpfs -o size=3m tmpfs "$0" && cp -a "$0.kept/." "$0" && '
+    'free=$(df --output=avail -B4096 "$0" | tail -n 1) && head -c $(((free - 2) * 4096)) /dev/zero > "$0/filler"; '
+    '"$@"; code=$?; rm "$0/filler"; cp -a "$0" "$0.after"; exit $code'
+)
+
+
 def test_a_full_disk(new_site: Callable, small_source: Source) -> None:
     """ENOSPC: exit 1, nothing half-written, and with space again the next run succeeds."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small filesystem")
     site = new_site(small_source)
     kept = site.backup()
     place = site.directory
-    moved = place.with_name("moved")
-    place.rename(moved)
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], check=True)
-    try:
-        shutil.copytree(moved, place, dirs_exist_ok=True)
-        with (place / "filler").open("wb") as filler:
-            filler.write(b"x" * ((shutil.disk_usage(place).free // 4096 - 2) * 4096))
-        answer = site.inside("backup", "--full", config=site.write_config).expect(1)
-        assert answer.error["code"] == "store-full"
-        (place / "filler").unlink()
-        assert site.ids() == [kept["id"]]
-        site.is_as_good_as_before([kept["id"]])
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
+    command = [str(DRCTL), "backup", "--full", "--config", str(site.write_config), "--output", "json"]
+    ended = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", NEARLY_FULL, str(place), *command],
+        env={**os.environ, "TMPDIR": str(site.tmp), **site.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 1, ended.stderr + ended.stdout
+    assert json.loads(ended.stdout)["failures"][0]["code"] == "store-full"
+    place.rename(place.with_name("before"))
+    place.with_name(f"{place.name}.after").rename(place)
+    assert site.ids() == [kept["id"]]
+    site.is_as_good_as_before([kept["id"]])
 
 
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
