@@ -18,6 +18,9 @@ from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
 from dr_toolkit.repository.writer import SnapshotWriter
 
+ALARM = "mass change: "
+"""How a header's warning begins when the bucket changed so much that somebody should look."""
+
 _log = log.get("jobs.backup")
 
 
@@ -79,7 +82,7 @@ def take(
             "gone": done.gone,
         }
         _log.info("source read", component=name, bytes=writer.bytes_source)
-        taken = writer.commit(source, [*([f"mass change: {alarm}"] if alarm else []), *done.warnings()])
+        taken = writer.commit(source, [*([f"{ALARM}{alarm}"] if alarm else []), *done.warnings()])
     if alarm:
         raise errors.GuardTripped(
             f'snapshot "{taken.id}" was taken, but {alarm}',

@@ -81,6 +81,7 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
             unaffected="nothing was started",
         )
     found, doubted = choose(repository, request)
+    doubted = (*doubted, *_alarms(found))
     if found.header.kind != KIND:
         raise errors.UsageError(f'snapshot "{found.id}" is of kind "{found.header.kind}"', on=found.id)
     lost = (opening.moment(repository) - found.header.moment).total_seconds()
@@ -142,6 +143,15 @@ def _names(found: Snapshot, target: str) -> Names:
 def _wanted(request: Request, names: Names) -> str:
     """The prefix that was asked for, at least the one under which the snapshot was taken."""
     return request.prefix if request.prefix.startswith(names.source) else names.source + request.prefix
+
+
+def _alarms(found: Snapshot) -> list[str]:
+    """A snapshot that saw a mass change may hold the damage that is to be undone."""
+    return [
+        f"it was taken after a {warning}: if that was the damage, choose one from before it with --snapshot"
+        for warning in found.header.warnings
+        if warning.startswith(bucket_backup.ALARM)
+    ]
 
 
 def _check_directory(place: Path, size: int) -> None:

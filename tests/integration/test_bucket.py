@@ -247,6 +247,9 @@ def test_losing_most_objects_is_loud(site):
     listed = site.json("snapshots")["snapshots"]
     assert listed[0]["id"] == first["id"]
     assert len(listed) == 2
+    plan = site.json("restore", "cortex", "--dry-run")["plan"]
+    assert "6 of 10 objects are gone" in plan["warnings"][0]
+    assert site.json("restore", "cortex", "--snapshot", first["id"], "--dry-run")["plan"]["warnings"] == []
     for number in range(6, 10):
         site.put(f"o{number}", b"encrypted %d" % number)
     assert "4 of 4 objects were rewritten" in json.dumps(site.json("backup", code=3))
