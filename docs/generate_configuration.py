@@ -14,7 +14,7 @@ from dr_toolkit import config
 PAGE = Path(__file__).with_name("configuration.md")
 _WORDS = {"object": "sections by name", "array": "list", "integer": "number", "boolean": "`true`, `false`"}
 HEAD = """\
-<!-- Written by docs/generate_configuration.py (make docs); edit dr_toolkit/config/models.py or example.py instead. -->
+<!-- Written by docs/generate_configuration.py (make docs); edit dr_toolkit/config instead. -->
 
 # Configuration
 

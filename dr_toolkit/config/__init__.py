@@ -1,31 +1,31 @@
-"""``drctl.yaml``: what it may say (`models`), how it is read (`loading`), and how its secrets are fetched (`secrets`).
+"""``drctl.yaml``: what it may say (`models`, with a file for each kind of component), how it is read (`loading`), and how its secrets are fetched (`secrets`).
 
 Imports pydantic and PyYAML, so the command line imports this late.
 """
 
 from __future__ import annotations
 
+from dr_toolkit.config.bucket import BucketConfig
 from dr_toolkit.config.example import example
 from dr_toolkit.config.loading import SEARCHED, VARIABLE, find, load, parse, schema
 from dr_toolkit.config.models import (
-    BucketConfig,
     ComponentConfig,
     Config,
-    ConnectionConfig,
     KeyConfig,
     KeyFileConfig,
-    ObjectivesConfig,
-    PostgresBaseConfig,
-    PostgresDumpConfig,
     RepositoryConfig,
-    RestoreConnectionConfig,
-    RetentionConfig,
-    S3Config,
     VaultAuthConfig,
     VaultKeyConfig,
     VerifyConfig,
 )
+from dr_toolkit.config.postgres import (
+    ConnectionConfig,
+    PostgresBaseConfig,
+    PostgresDumpConfig,
+    RestoreConnectionConfig,
+)
 from dr_toolkit.config.secrets import SecretRef, resolve_secret
+from dr_toolkit.config.section import ObjectivesConfig, RetentionConfig, S3Config
 
 __all__ = [
     "SEARCHED",

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from dr_toolkit.config.document import Document, Problem
-from dr_toolkit.config.models import OF_PARENT, Config
+from dr_toolkit.config.models import Config
+from dr_toolkit.config.section import OF_PARENT
 from dr_toolkit.errors import ConfigError
 
 VARIABLE = "DRCTL_CONFIG"
