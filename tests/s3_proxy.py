@@ -90,7 +90,7 @@ class S3Proxy:
                     return
                 self.answer(status, headers, content, cut=action == CUT)
 
-            do_GET = do_PUT = do_HEAD = do_DELETE = handle_any  # noqa: N815 -- names of the base class
+            do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = handle_any  # noqa: N815 -- names of the base class
 
             def forward(self, body):
                 connection = http.client.HTTPConnection(proxy._target, timeout=30)

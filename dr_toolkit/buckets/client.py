@@ -5,8 +5,9 @@ Names go to the server exactly as they are: boto3 encodes them and changes none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,7 +33,11 @@ _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _DONE = frozenset({200, 206})
 _GONE = frozenset({404, 412, 416})
 _MIB = 1 << 20
+COPY_LIMIT = 5 << 30
+"""Bytes that a server copies by one request at most (CopyObject)."""
+COPY_PART = 512 << 20
 _Result = TypeVar("_Result")
+_Part = TypeVar("_Part")
 
 
 class Changed(Exception):
@@ -144,15 +149,60 @@ class Bucket:
 
     def head(self, key: str) -> Listed | None:
         """What the object is now; None when it is gone."""
+        found = self.look(key)
+        return found[0] if found else None
+
+    def look(self, key: str) -> tuple[Listed, dict[str, Any]] | None:
+        """What the object is now and its metadata, without its content; None when it is gone. Its time has whole seconds."""
         try:
-            answer = self._run(
-                key, lambda: self._client.head_object(Bucket=self.name, Key=key), of_object=True
-            )
+            answer = self._run(key, lambda: self._send("HEAD", key, {}), of_object=True)
         except Changed:
             return None
-        return Listed(
-            key, answer["ContentLength"], answer["ETag"].strip('"'), answer["LastModified"].isoformat()
+        there = answer.headers
+        modified = parsedate_to_datetime(there.get("Last-Modified", "")).isoformat()
+        listed = Listed(
+            key, int(there.get("Content-Length", "0")), there.get("ETag", "").strip('"'), modified
         )
+        return listed, facts.from_headers(there)
+
+    def copy_from(self, source: Bucket, listed: Listed, meta: Mapping[str, Any]) -> str:
+        """Let the server copy an object of another of its buckets, with its metadata; under this bucket's own key.
+
+        Args:
+            source: a bucket of the same server that the same credentials may read.
+            listed: the object there; only this version of it is copied.
+            meta: its metadata, which a copy in parts does not take over by itself.
+
+        Returns:
+            The key here.
+
+        Raises:
+            Changed: it was written again or deleted since.
+        """
+        key = self.prefix + listed.key.removeprefix(source.prefix)
+        place: dict[str, Any] = {"Bucket": self.name, "Key": key}
+        origin = {
+            "CopySource": {"Bucket": source.name, "Key": listed.key},
+            "CopySourceIfMatch": f'"{listed.etag}"',
+        }
+        if listed.size <= COPY_LIMIT:
+            self._run(key, partial(self._client.copy_object, **place, **origin), of_object=True)
+            return key
+
+        def part(here: dict[str, Any], number: int, start: int) -> str:
+            last = min(start + size, listed.size) - 1
+            send = partial(
+                self._client.upload_part_copy,
+                **here,
+                **origin,
+                PartNumber=number,
+                CopySourceRange=f"bytes={start}-{last}",
+            )
+            return str(self._run(key, send, of_object=True)["CopyPartResult"]["ETag"])
+
+        size = max(part_size(listed.size), min(COPY_PART, COPY_LIMIT))
+        self._in_parts(place, meta, enumerate(range(0, listed.size, size), 1), part)
+        return key
 
     def write(self, key: str, content: bytes, meta: Mapping[str, Any]) -> None:
         """Write an object by one request."""
@@ -163,7 +213,7 @@ class Bucket:
         answer = self._wire.request(method, key, headers, body)
         if answer.status in _DONE:
             return answer
-        if method == "GET" and answer.status in _GONE and answer.code != "NoSuchBucket":
+        if method != "PUT" and answer.status in _GONE and answer.code != "NoSuchBucket":
             raise Changed
         if answer.status in _PASSING:
             raise Passing(_unreachable(self.where, key, f"{answer.status} {answer.code}"))
@@ -171,15 +221,27 @@ class Bucket:
 
     def write_parts(self, key: str, parts: Iterator[bytes], meta: Mapping[str, Any]) -> None:
         """Write a large object in parts; what is unfinished is given up on any error."""
-        place = {"Bucket": self.name, "Key": key}
+
+        def part(here: dict[str, Any], number: int, content: bytes) -> str:
+            send = partial(self._client.upload_part, **here, PartNumber=number, Body=content)
+            return str(self._run(key, send)["ETag"])
+
+        self._in_parts({"Bucket": self.name, "Key": key}, meta, enumerate(parts, 1), part)
+
+    def _in_parts(
+        self,
+        place: dict[str, Any],
+        meta: Mapping[str, Any],
+        parts: Iterable[tuple[int, _Part]],
+        send: Callable[[dict[str, Any], int, _Part], str],
+    ) -> None:
+        key = place["Key"]
         made = self._run(key, lambda: self._client.create_multipart_upload(**place, **facts.for_put(meta)))
         place["UploadId"] = made["UploadId"]
         done = []
         try:
-            for number, content in enumerate(parts, 1):
-                send = partial(self._client.upload_part, **place, PartNumber=number, Body=content)
-                answer = self._run(key, send)
-                done.append({"PartNumber": number, "ETag": answer["ETag"]})
+            for number, content in parts:
+                done.append({"PartNumber": number, "ETag": send(place, number, content)})
             self._run(
                 key,
                 lambda: self._client.complete_multipart_upload(**place, MultipartUpload={"Parts": done}),

@@ -27,13 +27,22 @@ _EPILOG = epilog(
 @click.option(
     "--full", is_flag=True, help="Compare with nothing: read and store all anew (after a theft of keys)."
 )
+@click.option(
+    "--checksum", is_flag=True, help="For replicas: read both sides of every object and mend what differs."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be read; change nothing.")
 @common
 @click.pass_obj
 def command(
-    context: Context, components: tuple[str, ...], point: str | None, *, full: bool, dry_run: bool
+    context: Context,
+    components: tuple[str, ...],
+    point: str | None,
+    *,
+    full: bool,
+    checksum: bool,
+    dry_run: bool,
 ) -> None:
-    """Take snapshots of all components, or of those that are named.
+    """Take snapshots of all components, or of those that are named; bring replicas up to date.
 
     Needs a recipient with the role "write" only.
     """
@@ -42,7 +51,7 @@ def command(
     from dr_toolkit.reporting import documents, text
 
     config = context.load_config()
-    request = backup.Request(components, point, full)
+    request = backup.Request(components, point, full, checksum)
     if point is not None:
         backup.check_point_name(point)
     with opening.opened_repository(config) as repository:

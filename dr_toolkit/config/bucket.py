@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from dr_toolkit.config.section import ComponentFields, S3Config
-from dr_toolkit.config.values import BucketUrl
+from dr_toolkit.config.section import OF_PARENT, ComponentFields, S3Config, Section
+from dr_toolkit.config.values import BucketUrl, Limit
+
+
+class ReplicaTarget(Section):
+    """Where a replica lives."""
+
+    url: BucketUrl
+    """`s3://bucket`, or `s3://bucket/folder`."""
+    s3: S3Config | None = None
+    """How to reach its server. Without it, as the component's own."""
+
+
+def _from_url(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
 
 
 class BucketConfig(ComponentFields):
@@ -19,5 +33,22 @@ class BucketConfig(ComponentFields):
     """`s3://bucket`, or `s3://bucket/folder` for the keys that begin with `folder/`."""
     s3: S3Config = S3Config()
     """How to reach the server."""
+    mode: Literal["snapshot", "replica"] = "snapshot"
+    """`snapshot`: content goes into the repository, every run is a full. `replica`: objects are copied as they are to the bucket `to`, which an
+    application can use at once; the repository keeps the record of what was copied, and no history."""
+    to: Annotated[
+        ReplicaTarget | None, BeforeValidator(_from_url, json_schema_input_type=str | ReplicaTarget | None)
+    ] = None
+    """Where the replica is; only with `mode: replica`. A URL alone means: at the same server."""
+    max_delete: Limit = "10%"
+    """A replica deletes at most so many objects in one run: a percentage of those recorded, or a number. Above it nothing is deleted and the run ends with code 3."""
     max_change: Annotated[int, Field(strict=True, ge=0, le=100)] = 50
-    """More than this percentage of the last snapshot's objects gone, or rewritten, and the run ends with code 3: a snapshot is taken all the same."""
+    """More than this percentage of the last snapshot's objects gone, or rewritten, and the run ends with code 3: a snapshot is taken all the same;
+    a replica overwrites nothing then."""
+
+    @field_validator("to")
+    @classmethod
+    def _only_for_a_replica(cls, value: ReplicaTarget | None, info: ValidationInfo) -> ReplicaTarget | None:
+        if (value is None) == (info.data.get("mode") == "replica") and "mode" in info.data:
+            raise PydanticCustomError(OF_PARENT, "give `to` with `mode: replica`, and only then")
+        return value

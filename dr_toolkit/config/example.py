@@ -75,6 +75,15 @@ components:
     s3: {endpoint: "http://s3-minio:9000", access_key_id: env:S3_KEY, secret_access_key: env:S3_SECRET}
     max_change: 50                        # percent gone or rewritten since the last snapshot: code 3, look at it
     schedule: "30 2 * * *"
+  cortex-replica:
+    kind: bucket
+    url: s3://conduktor-monitoring
+    s3: {endpoint: "http://s3-minio:9000", access_key_id: env:S3_KEY, secret_access_key: env:S3_SECRET}
+    mode: replica                         # an exact copy of the bucket that an application can use at once; no history
+    to:
+      url: s3://conduktor-monitoring-replica
+      s3: {endpoint: "https://other-minio:9000", access_key_id: env:OTHER_KEY, secret_access_key: env:OTHER_SECRET}
+    max_delete: "10%"                     # at most so much is deleted in one run; else nothing, and code 3
 
 verify:
   scratch: local                          # a throw-away PostgreSQL on this machine

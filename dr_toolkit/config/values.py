@@ -22,6 +22,7 @@ from dr_toolkit.config.secrets import SecretRef, is_reference, literal_password
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _DURATION_PATTERN = r"^(?=\d)(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"
+_PERCENT = re.compile(r"(100|[1-9]?[0-9])%")
 _DAYS = "sun mon tue wed thu fri sat"
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
 _CRON_FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
@@ -103,6 +104,15 @@ def _check_bucket_url(text: str) -> str:
     return _check_repository_url(text)
 
 
+def _check_limit(value: Any) -> str | int:
+    """``10%``, or a number of objects."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and _PERCENT.fullmatch(value):
+        return value
+    raise ValueError('expected a percentage in quotes ("10%") or a number of objects')
+
+
 def _check_connection_url(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("expected a URL, or a reference to one")  # noqa: TRY004 - pydantic collects ValueErrors
@@ -153,6 +163,7 @@ Cron = Annotated[str, AfterValidator(check_cron)]
 LocalPath = Annotated[Text, AfterValidator(_absolute)]
 CertificatePath = Annotated[Text, AfterValidator(_absolute_or_system)]
 BucketUrl = Annotated[str, AfterValidator(_check_bucket_url)]
+Limit = Annotated[str | int, PlainValidator(_check_limit, json_schema_input_type=str | int)]
 RepositoryUrl = Annotated[str, AfterValidator(_check_repository_url)]
 HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
 ConnectionUrl = Annotated[str, PlainValidator(_check_connection_url, json_schema_input_type=str)]

@@ -28,11 +28,13 @@ class Request:
         components: names; empty for all.
         point: tie the snapshots together under this name.
         full: ignore the parent and everything stored.
+        checksum: of replicas: believe no ETag, read both sides.
     """
 
     components: tuple[str, ...] = ()
     point: str | None = None
     full: bool = False
+    checksum: bool = False
 
 
 @dataclass(slots=True)
@@ -62,6 +64,7 @@ class Planned:
         bytes: what it would roughly read; None where the role may not know.
         parent: the snapshot it would compare with.
         programs: directory of the programs it would use; empty for none.
+        foreseen: what else can be said of the run.
     """
 
     component: str
@@ -69,6 +72,7 @@ class Planned:
     bytes: int | None
     parent: str | None
     programs: str
+    foreseen: tuple[str, ...] = ()
 
 
 def check_point_name(name: str) -> None:
@@ -87,6 +91,7 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
     Errors of a component are in the outcome; errors of the repository itself are raised.
     """
     chosen = opening.chosen_components(config, request.components)
+    _check_checksum(request, chosen)
     outcome = Outcome()
     for name, component in chosen.items():
         started = clock.monotonic()
@@ -112,6 +117,8 @@ def plan(config: Config, repository: Repository, request: Request) -> list[Plann
     planned = []
     for name, component in opening.chosen_components(config, request.components).items():
         source = kinds.backup_of(component.kind).look(config, component)
+        foresight = kinds.foresight_of(component.kind)
+        foreseen = foresight.foresee(config, repository, name, component) if foresight else []
         known, _damaged = repository.snapshots(name)
         parent, _warnings = snapshots.choose_parent(known, repository.store.now())
         planned.append(
@@ -121,6 +128,7 @@ def plan(config: Config, repository: Repository, request: Request) -> list[Plann
                 source.bytes,
                 None if request.full or parent is None else parent.id,
                 source.programs,
+                tuple(foreseen),
             )
         )
     return planned
@@ -136,7 +144,20 @@ def _one(
 ) -> Snapshot:
     with _damage_explained(name):
         taker = kinds.backup_of(component.kind)
-        return taker.take(config, repository, name, component, full=request.full, progress=progress)
+        return taker.take(
+            config, repository, name, component, full=request.full or request.checksum, progress=progress
+        )
+
+
+def _check_checksum(request: Request, chosen: dict[str, ComponentConfig]) -> None:
+    others = [name for name, component in chosen.items() if getattr(component, "mode", "") != "replica"]
+    if request.checksum and others:
+        raise errors.UsageError(
+            f'"{others[0]}" is not a replica',
+            on=others[0],
+            hint="--checksum is for components with mode: replica; name them",
+            unaffected="nothing was started",
+        )
 
 
 @contextmanager

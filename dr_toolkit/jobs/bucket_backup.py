@@ -1,17 +1,13 @@
-"""Take one snapshot of a bucket."""
+"""Take one snapshot of a bucket, or bring its replica up to date."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from urllib.parse import urlsplit
-
 from dr_toolkit import errors, log
 from dr_toolkit.buckets import snapshot
-from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.listing import Listing
 from dr_toolkit.config import BucketConfig, ComponentConfig, Config
-from dr_toolkit.jobs import opening
+from dr_toolkit.jobs import bucket_replica, opening
+from dr_toolkit.jobs.bucket_places import opened
 from dr_toolkit.jobs.kinds import Source
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.repository import Repository
@@ -24,26 +20,29 @@ ALARM = "mass change: "
 _log = log.get("jobs.backup")
 
 
-def split(url: str) -> tuple[str, str]:
-    """Bucket and prefix of ``s3://bucket/folder``; the prefix ends in a slash, or is empty."""
-    parts = urlsplit(url)
-    folder = parts.path.strip("/")
-    return parts.netloc, f"{folder}/" if folder else ""
-
-
-@contextmanager
-def opened(config: Config, component: BucketConfig, url: str | None = None) -> Iterator[Bucket]:
-    """The component's bucket, or another one of the same server."""
-    name, prefix = split(url or component.url)
-    with closing(Bucket(name, prefix, opening.s3_settings(component.s3, config))) as bucket:
-        yield bucket
-
-
 def look(config: Config, component: ComponentConfig) -> Source:
     """Lists the bucket."""
-    with opened(config, opening.expect(component, BucketConfig)) as bucket, Listing(bucket.where) as listing:
+    wanted = opening.expect(component, BucketConfig)
+    with opened(config, wanted) as bucket, Listing(bucket.where) as listing:
         listing.fill(bucket.pages())
         return Source(bucket.where, listing.bytes)
+
+
+def foresee(config: Config, repository: Repository, name: str, component: ComponentConfig) -> list[str]:
+    """What a replica's run would do, in sentences; a snapshot has nothing to add to its size."""
+    wanted = opening.expect(component, BucketConfig)
+    if wanted.mode != "replica":
+        return []
+    found = bucket_replica.foresee(config, repository, name, wanted)
+    plan = found.plan
+    counts = (
+        f"to {found.place}: {plan.new} new, {plan.replace} changed, {plan.repair} to mend, {plan.same + plan.adopt} the same, "
+        f"{plan.delete} to delete, {plan.foreign} not from the source"
+    )
+    return [
+        counts,
+        *(f"WARNING: {reason}; code 3" for reason in found.held.reasons),
+    ]
 
 
 def take(
@@ -62,11 +61,15 @@ def take(
         GuardTripped: the snapshot was made, and the bucket changed so much that somebody should look.
     """
     wanted = opening.expect(component, BucketConfig)
+    if wanted.mode == "replica":
+        return bucket_replica.take(config, repository, name, wanted, full=full, progress=progress)
     with (
         opened(config, wanted) as bucket,
         Listing(bucket.where) as listing,
         SnapshotWriter(repository, name, wanted.kind, full=full) as writer,
     ):
+        if writer.parent is not None and writer.parent.header.kind != wanted.kind:
+            writer.parent = None  # it was a replica until now: its record has no content
         _log.info("started", component=name, parent=writer.parent.id if writer.parent else None)
         listing.fill(bucket.pages())
         progress.start(listing.bytes, name)

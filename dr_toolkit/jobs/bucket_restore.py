@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.buckets import directory, restore
 from dr_toolkit.buckets.listing import Listing
+from dr_toolkit.buckets.replica_source import ReplicaSource
 from dr_toolkit.buckets.restore import Names, Plan
 from dr_toolkit.config import BucketConfig, Config
-from dr_toolkit.jobs import bucket_backup, opening
+from dr_toolkit.jobs import bucket_backup, bucket_replica, opening
+from dr_toolkit.jobs.bucket_places import opened
 from dr_toolkit.jobs.restore import Request, choose
 from dr_toolkit.log import Progress
+from dr_toolkit.repository.entries import EntrySource
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
 
-KIND = "bucket"
+KINDS = ("bucket", bucket_replica.KIND)
 _FILE = "file:"
 
 _log = log.get("jobs.restore")
@@ -82,16 +87,16 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
         )
     found, doubted = choose(repository, request)
     doubted = (*doubted, *_alarms(found))
-    if found.header.kind != KIND:
+    if found.header.kind not in KINDS:
         raise errors.UsageError(f'snapshot "{found.id}" is of kind "{found.header.kind}"', on=found.id)
     lost = (opening.moment(repository) - found.header.moment).total_seconds()
-    size = found.header.bytes_source
+    size = int(found.header.source.get("bytes", 0)) or found.header.bytes_source
     if request.to is not None and request.to.startswith(_FILE):
         _check_directory(Path(request.to.removeprefix(_FILE)), size)
         return Prepared(request, found, request.to.removeprefix(_FILE), None, lost, size, doubted)
     with (
-        SnapshotReader(repository, found) as source,
-        bucket_backup.opened(config, component, request.to) as bucket,
+        _source(config, component, repository, found) as source,
+        opened(config, component, request.to) as bucket,
         Listing(bucket.where) as listing,
     ):
         names = _names(found, bucket.prefix)
@@ -117,12 +122,12 @@ def run(
     done = Done(prepared)
     component = opening.expect(opening.known_component(config, request.component), BucketConfig)
     progress.start(prepared.plan.bytes if prepared.plan else prepared.bytes, f"{request.component}: writing")
-    with SnapshotReader(repository, prepared.snapshot) as source:
+    with _source(config, component, repository, prepared.snapshot) as source:
         if prepared.plan is None:
             done.files = directory.write(source, Path(prepared.place), request.prefix, progress)
         else:
             with (
-                bucket_backup.opened(config, component, request.to) as bucket,
+                opened(config, component, request.to) as bucket,
                 Listing(bucket.where) as listing,
             ):
                 names = _names(prepared.snapshot, bucket.prefix)
@@ -133,6 +138,19 @@ def run(
     done.seconds["write"] = clock.monotonic() - began
     _log.info("restored", to=prepared.place, snapshot=prepared.snapshot.id)
     return done
+
+
+@contextmanager
+def _source(
+    config: Config, component: BucketConfig, repository: Repository, found: Snapshot
+) -> Iterator[EntrySource]:
+    """What to restore from: the snapshot, or the replica that it is the record of."""
+    with SnapshotReader(repository, found) as reader:
+        if found.header.kind != bucket_replica.KIND:
+            yield reader
+            return
+        with bucket_replica.opened_target(config, component) as bucket:
+            yield ReplicaSource(reader, bucket, _names(found, bucket.prefix))
 
 
 def _names(found: Snapshot, target: str) -> Names:

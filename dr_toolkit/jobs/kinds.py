@@ -56,6 +56,15 @@ class Backup(Protocol):
         """Read the source and commit a snapshot."""
 
 
+class Foresight(Protocol):
+    """What some kinds can say of a run beforehand."""
+
+    def foresee(
+        self, config: Config, repository: Repository, name: str, component: ComponentConfig
+    ) -> list[str]:
+        """Sentences for people; changes nothing."""
+
+
 class Proof(Protocol):
     """Verifies snapshots of one kind by a restore into scratch."""
 
@@ -94,12 +103,19 @@ _TABLE = {
     "postgres-dump": _Modules("dump_backup", "prove_restore", "restore"),
     "postgres-base": _Modules("base_backup", "prove_base", "base_restore"),
     "bucket": _Modules("bucket_backup", "prove_bucket", "bucket_restore"),
+    "bucket-replica": _Modules("bucket_backup", "prove_replica", "bucket_restore"),
 }
 
 
 def backup_of(kind: str) -> Backup:
     """Who takes snapshots of this kind."""
     return cast("Backup", _module(_row(kind).backup))
+
+
+def foresight_of(kind: str) -> Foresight | None:
+    """Who can say more of a run beforehand than its source's size; None where nobody can."""
+    found = _module(_row(kind).backup)
+    return cast("Foresight", found) if hasattr(found, "foresee") else None
 
 
 def proof_of(kind: str) -> Proof:

@@ -97,6 +97,7 @@ def planned(item: Planned) -> dict[str, Any]:
         "bytes": item.bytes,
         "parent": item.parent,
         "programs": item.programs,
+        "foreseen": list(item.foreseen),
     }
 
 

@@ -81,7 +81,8 @@ def planned(items: Sequence[Planned]) -> str:
         ]
         for p in items
     ]
-    return table(rows, frozenset({1})) + "nothing was read or written"
+    foreseen = "".join(f"  {p.component}: {line}\n" for p in items for line in p.foreseen)
+    return table(rows, frozenset({1})) + foreseen + "nothing was read or written"
 
 
 def backup(outcome: Outcome) -> str:

@@ -7,7 +7,6 @@ import os
 import random
 import secrets
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -22,87 +21,8 @@ from dr_toolkit.buckets.client import Bucket, Changed, part_size
 from dr_toolkit.buckets.listing import Listed, Listing, Page, page_problem
 from dr_toolkit.buckets.snapshot import mass_change
 from dr_toolkit.repository.s3_settings import S3Settings
+from tests.bucket_site import DRCTL, HEADERS, Site, fill
 from tests.s3_proxy import CUT, S3Proxy, error
-
-DRCTL = Path(sys.executable).with_name("drctl")
-HEADERS = {
-    "ContentType": "application/x-block",
-    "ContentEncoding": "gzip",
-    "ContentDisposition": 'attachment; filename="x"',
-    "ContentLanguage": "de",
-    "CacheControl": "max-age=60",
-    "Metadata": {"owner": "cortex"},
-}
-
-
-class Site:
-    """A configured drctl with one bucket and a repository in a directory."""
-
-    def __init__(
-        self,
-        root: Path,
-        server,
-        bucket: str,
-        endpoint: str | None = None,
-        extra: str = "",
-        *,
-        ca: bool = True,
-    ) -> None:
-        self.root, self.bucket, self.client = root, bucket, server.client()
-        self.config = root / "drctl.yaml"
-        self.environment = os.environ | {"KEY": server.access_key, "SECRET": server.secret_key}
-        self.config.write_text(f"""
-version: 1
-repository: {{url: "file://{root}/repository"}}
-keys:
-  write: {{type: key-file, role: write, path: {root}/write.key}}
-  read: {{type: key-file, role: read, path: {root}/read.key}}
-components:
-  cortex:
-    kind: bucket
-    url: s3://{bucket}
-    s3: {{endpoint: "{endpoint or server.endpoint}", access_key_id: "env:KEY", secret_access_key: "env:SECRET"{", ca_file: " + str(server.ca_file) if getattr(server, "ca_file", None) and ca else ""}}}
-    {extra}
-""")
-        for role in ("write", "read"):
-            assert self.run("keys", "generate-file", str(root / f"{role}.key")).returncode == 0
-        self.json("init")
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [DRCTL, "-c", self.config, *arguments],
-            env=self.environment, capture_output=True, text=True, timeout=200, check=False,
-        )  # fmt: skip
-
-    def json(self, *arguments: str, code: int = 0) -> dict:
-        done = self.run(*arguments, "--output", "json")
-        assert done.returncode == code, done.stdout + done.stderr
-        return json.loads(done.stdout)
-
-    def backup(self, *arguments: str) -> dict:
-        """As a CronJob does it: the read key is away."""
-        hidden = (self.root / "read.key").rename(self.root / "read.away")
-        try:
-            return self.json("backup", *arguments)["snapshots"][0]
-        finally:
-            hidden.rename(self.root / "read.key")
-
-    def header(self, snapshot: str) -> dict:
-        """What the header says about the source."""
-        return self.json("show", snapshot)["source"]
-
-    def put(self, key: str, content: bytes, **headers) -> None:
-        self.client.put_object(Bucket=self.bucket, Key=key, Body=content, **headers)
-
-    def content(self, bucket: str | None = None) -> dict[str, tuple[bytes, dict]]:
-        """Everything in a bucket, with what makes an object an object."""
-        found = {}
-        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket or self.bucket):
-            for item in page.get("Contents", ()):
-                answer = self.client.get_object(Bucket=bucket or self.bucket, Key=item["Key"])
-                kept = {name: answer.get(name) for name in (*HEADERS, "ExpiresString")}
-                found[item["Key"]] = answer["Body"].read(), kept
-        return found
 
 
 @pytest.fixture
@@ -115,18 +35,6 @@ def other_bucket(s3_server):
     name = f"other-{secrets.token_hex(6)}"
     s3_server.create_bucket(name)
     return name
-
-
-def fill(site: Site) -> None:
-    """Small ones, an empty one, one of several ranges, one of several parts, names in a hard order."""
-    for number in range(40):
-        site.put(f"blocks/{number:03}/index", f"index {number}".encode() * 50)
-    site.put("blocks-list", b"sorts between")
-    site.put("blocks/000/empty", b"")
-    site.put("with space/Grüße+%25", b"name")
-    site.put("all-headers", b"headers", **HEADERS, Expires="Wed, 21 Oct 2065 07:28:00 GMT")
-    site.put("nine-mib", os.urandom(9 << 20))
-    site.put("forty-mib", os.urandom(1 << 20) * 40, ContentType="application/x-block")
 
 
 def test_a_bucket_comes_back_as_it_was(site, other_bucket):

@@ -1,0 +1,307 @@
+"""Carry out a replica's plan: copy what differs, write the record, and delete last of all."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from blake3 import blake3
+
+from dr_toolkit.buckets import facts
+from dr_toolkit.buckets.client import PART, Bucket, Changed, part_size
+from dr_toolkit.buckets.listing import Listed
+from dr_toolkit.buckets.replica_plan import RECORD, SIZE, TARGET, Held, Step, shown
+from dr_toolkit.errors import SourceError
+from dr_toolkit.log import NoProgress, Progress
+from dr_toolkit.repository.writer import Carried, SnapshotWriter
+
+THREADS = 8
+_WAITING = 8 * THREADS
+_ATTEMPTS = 5
+_NAMED = 5
+Walk = Callable[[], Iterator[Step]]
+
+
+@dataclass(slots=True)
+class Done:
+    """What a run did besides its plan.
+
+    Attributes:
+        objects: recorded, which is what the replica has of the source.
+        bytes: of them.
+        copied: objects.
+        deleted: objects.
+        mended: found different by reading both sides (``checksum``), and copied again.
+        vanished: deleted at the source while the run went on.
+        torn: changed each time they were read; the replica keeps what it had.
+    """
+
+    objects: int = 0
+    bytes: int = 0
+    copied: int = 0
+    deleted: int = 0
+    mended: int = 0
+    vanished: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+
+    def warnings(self) -> list[str]:
+        """For people, in the header."""
+        found = []
+        for keys, text in (
+            (self.vanished, "deleted at the source while the run went on"),
+            (self.torn, "changed each time they were read, and are not in the replica as they are now"),
+        ):
+            if keys:
+                named = ", ".join(f'"{key}"' for key in keys[:_NAMED])
+                found.append(f"{len(keys)} objects were {text}: {named}")
+        return found
+
+
+class Torn(Exception):
+    """The object changed each time that it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """From where to where.
+
+    Attributes:
+        source: the bucket that is copied.
+        target: the replica.
+        same_server: the server itself can copy between them.
+        checksum: believe no ETag: read both sides of what seems to be the same.
+    """
+
+    source: Bucket
+    target: Bucket
+    same_server: bool
+    checksum: bool = False
+
+
+def run(route: Route, walk: Walk, held: Held, writer: SnapshotWriter, progress: Progress) -> Done:
+    """Copy, record, delete. Whoever opened the writer commits or aborts it.
+
+    Args:
+        route: from where to where.
+        walk: begins the steps anew.
+        held: what must not be done.
+        writer: takes the record.
+        progress: told of each object.
+
+    Raises:
+        SourceUnreachable: one of the servers went away.
+        SourceError: one of them refused.
+    """
+    done = Done()
+    waiting: deque[tuple[Step, Future[_Outcome] | None]] = deque()
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-replica") as pool:
+        try:
+            for step in walk():
+                waiting.append((step, _begin(pool, route, step, held, progress)))
+                while len(waiting) > _WAITING:
+                    _record(*waiting.popleft(), held, writer, done)
+            while waiting:
+                _record(*waiting.popleft(), held, writer, done)
+            if not held.deletes:
+                done.deleted = _delete(pool, route, walk)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """Of one object: its record; None when it vanished. ``copied`` tells whether the target was written."""
+
+    meta: dict[str, Any] | None
+    copied: bool
+
+
+def _begin(
+    pool: ThreadPoolExecutor, route: Route, step: Step, held: Held, progress: Progress
+) -> Future[_Outcome] | None:
+    if step.listed is None or (step.action == "replace" and held.overwrites):
+        return None
+    if step.action in {"new", "replace", "repair"}:
+        return pool.submit(_copy, route, step.listed, progress)
+    if route.checksum:
+        return pool.submit(_check, route, step.listed, progress)
+    if step.action == "adopt":
+        return pool.submit(_adopt, route, step.listed)
+    return None
+
+
+def _record(
+    step: Step, future: Future[_Outcome] | None, held: Held, writer: SnapshotWriter, done: Done
+) -> None:
+    carried = step.carried
+    if future is not None:
+        try:
+            outcome = future.result()
+        except Torn:
+            done.torn.append(step.key)
+        else:
+            if outcome.meta is None:
+                done.vanished.append(step.key)
+            else:
+                _write(writer, step.key, outcome, done)
+                done.mended += outcome.copied and step.action in {"same", "adopt"}
+                return
+    elif step.listed is None and not (step.action == "delete" and held.deletes):
+        return
+    if carried is not None:  # as before: unchanged, kept by a guard, or not readable now
+        _keep(writer, carried, done)
+
+
+def _write(writer: SnapshotWriter, key: str, outcome: _Outcome, done: Done) -> None:
+    meta = outcome.meta or {}
+    writer.begin(key, RECORD)
+    writer.end(meta)
+    done.objects += 1
+    done.bytes += meta[SIZE]
+    done.copied += outcome.copied
+
+
+def _keep(writer: SnapshotWriter, carried: Carried, done: Done) -> None:
+    writer.carry(carried)
+    done.objects += 1
+    done.bytes += int(carried.info.meta[SIZE])
+
+
+def _delete(pool: ThreadPoolExecutor, route: Route, walk: Walk) -> int:
+    """Only after every copy succeeded: a run that fails leaves more than it should, never less."""
+    waiting: deque[Future[None]] = deque()
+    count = 0
+    for step in walk():
+        if step.action != "delete":
+            continue
+        waiting.append(pool.submit(route.target.delete, _at_target(route, step.key)))
+        count += 1
+        while len(waiting) > _WAITING:
+            waiting.popleft().result()
+    while waiting:
+        waiting.popleft().result()
+    return count
+
+
+def _at_target(route: Route, key: str) -> str:
+    return route.target.prefix + key.removeprefix(route.source.prefix)
+
+
+def _copy(route: Route, listed: Listed, progress: Progress) -> _Outcome:
+    """Copy what the object is now, and look at what the target made of it."""
+    for _attempt in range(_ATTEMPTS):
+        try:
+            meta = _server_copy(route, listed) if route.same_server else _stream(route, listed, progress)
+        except Changed:
+            now = route.source.head(listed.key)
+            if now is None:
+                return _Outcome(None, copied=False)
+            listed = now
+            continue
+        if route.same_server:
+            progress.advance(listed.size)
+        progress.advance(0, 1)
+        return _Outcome(_seen(route, listed) | meta, copied=True)
+    raise Torn
+
+
+def _server_copy(route: Route, listed: Listed) -> dict[str, Any]:
+    found = route.source.look(listed.key)
+    if found is None or found[0].etag != listed.etag:
+        raise Changed
+    route.target.copy_from(route.source, listed, found[1])
+    after = route.source.look(listed.key)
+    if after is None or after[0].etag != listed.etag:  # not every server keeps the condition of a copy
+        raise Changed
+    return {name: value for name, value in found[1].items() if name != "version"}
+
+
+def _stream(route: Route, listed: Listed, progress: Progress) -> dict[str, Any]:
+    """Through this machine, in parts; a digest of what passed is kept."""
+    key, hasher = _at_target(route, listed.key), blake3()
+    size = part_size(listed.size)
+    first = route.source.read(listed, 0, min(size, listed.size))
+
+    def parts() -> Iterator[bytes]:
+        hasher.update(first.content)
+        progress.advance(len(first.content))
+        yield first.content
+        for start in range(size, listed.size, size):
+            piece = route.source.read(listed, start, min(size, listed.size - start)).content
+            hasher.update(piece)
+            progress.advance(len(piece))
+            yield piece
+
+    if listed.size <= PART:
+        route.target.write(key, next(parts()), first.meta)
+    else:
+        route.target.write_parts(key, parts(), first.meta)
+    meta = {name: value for name, value in first.meta.items() if name != "version"}
+    return {**meta, "digest": hasher.hexdigest()}
+
+
+def _seen(route: Route, listed: Listed) -> dict[str, Any]:
+    """The source's identity, and how the target shows the object now."""
+    key = _at_target(route, listed.key)
+    there = route.target.head(key)
+    if there is None or there.size != listed.size:
+        raise SourceError(
+            f'{route.target.where} does not show "{key}" as it was just written',
+            on=key,
+            hint="look at the target: another writer, a lifecycle rule, or a server that loses what it took",
+            unaffected="the source was only read",
+        )
+    return {**facts.identity(listed), SIZE: listed.size, TARGET: shown(there)}
+
+
+def _adopt(route: Route, listed: Listed) -> _Outcome:
+    """It is there already, by its size and ETag; the metadata is compared before that is believed."""
+    ours, theirs = route.source.look(listed.key), route.target.look(_at_target(route, listed.key))
+    if ours is None:
+        return _Outcome(None, copied=False)
+    kept = [
+        {name: value for name, value in side[1].items() if name not in {"version", "class"}}
+        for side in (ours, theirs)
+        if side is not None
+    ]
+    if len(kept) != 2 or kept[0] != kept[1] or ours[0].etag != listed.etag:  # noqa: PLR2004 - both sides
+        return _copy(route, listed if ours[0].etag == listed.etag else ours[0], NoProgress())
+    return _Outcome(_seen(route, listed) | kept[0], copied=False)
+
+
+def _check(route: Route, listed: Listed, progress: Progress) -> _Outcome:
+    """Read both sides; copy when they are not the same."""
+    try:
+        digest = digest_of(route.source, listed, progress)
+    except Changed:
+        return _copy(route, listed, progress)
+    outcome = _adopt(route, listed)
+    if outcome.copied or outcome.meta is None:
+        return outcome
+    there = route.target.head(_at_target(route, listed.key))
+    try:
+        same = there is not None and digest_of(route.target, there, NoProgress()) == digest
+    except Changed:
+        same = False
+    if not same:
+        return _copy(route, listed, NoProgress())
+    progress.advance(0, 1)
+    return _Outcome({**outcome.meta, "digest": digest}, copied=False)
+
+
+def digest_of(bucket: Bucket, listed: Listed, progress: Progress) -> str:
+    """BLAKE3 of an object's content, read in parts on the condition of its ETag.
+
+    Raises:
+        Changed: it is not the listed one any more.
+    """
+    hasher = blake3()
+    for start in range(0, listed.size, PART):
+        piece = bucket.read(listed, start, min(PART, listed.size - start)).content
+        hasher.update(piece)
+        progress.advance(len(piece))
+    return hasher.hexdigest()

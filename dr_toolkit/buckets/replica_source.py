@@ -1,0 +1,53 @@
+"""A replica as something to restore from: the record says what there is, the replica has the content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from dr_toolkit.buckets.client import PART, Bucket, Changed
+from dr_toolkit.buckets.listing import Listed
+from dr_toolkit.buckets.replica_plan import SIZE, TARGET
+from dr_toolkit.buckets.restore import Names
+from dr_toolkit.errors import DataError
+from dr_toolkit.repository.entries import EntryInfo, EntrySource
+
+
+class ReplicaSource:
+    """An ``EntrySource`` over a record and the bucket that it speaks of.
+
+    Args:
+        record: the entries of a replica's run.
+        bucket: the replica.
+        names: from the source's keys to the replica's.
+    """
+
+    def __init__(self, record: EntrySource, bucket: Bucket, names: Names) -> None:
+        self._record, self._bucket, self._names = record, bucket, names
+
+    def entries(self, prefix: str = "") -> Iterator[EntryInfo]:
+        """As the record has them, with the size of their content."""
+        for info in self._record.entries(prefix):
+            yield replace(info, size=int(info.meta[SIZE]))
+
+    def read(self, path: str) -> Iterator[bytes]:
+        """The content, only as it was when it was recorded.
+
+        Raises:
+            DataError: the replica has something else now.
+        """
+        info = next(self._record.entries(path), None)
+        if info is None or info.path != path:
+            raise DataError(f'the record has no object "{path}"', on=path)
+        size, etag, modified = info.meta[TARGET]
+        listed = Listed(self._names.at_target(path), size, etag, modified)
+        for start in range(0, max(size, 1), PART):
+            try:
+                yield self._bucket.read(listed, start, min(PART, size - start)).content
+            except Changed:
+                raise DataError(
+                    f'the replica\'s object "{listed.key}" is not the one that was recorded',
+                    on=listed.key,
+                    hint="somebody wrote to the replica, or its server lost it; a new run of drctl backup mends it from the source, if that is still there",
+                    unaffected="objects that were restored before it are whole",
+                ) from None

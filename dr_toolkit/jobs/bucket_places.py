@@ -1,0 +1,26 @@
+"""Where a component's buckets are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from urllib.parse import urlsplit
+
+from dr_toolkit.buckets.client import Bucket
+from dr_toolkit.config import BucketConfig, Config
+from dr_toolkit.jobs import opening
+
+
+def split(url: str) -> tuple[str, str]:
+    """Bucket and prefix of ``s3://bucket/folder``; the prefix ends in a slash, or is empty."""
+    parts = urlsplit(url)
+    folder = parts.path.strip("/")
+    return parts.netloc, f"{folder}/" if folder else ""
+
+
+@contextmanager
+def opened(config: Config, component: BucketConfig, url: str | None = None) -> Iterator[Bucket]:
+    """The component's bucket, or another one of the same server."""
+    name, prefix = split(url or component.url)
+    with closing(Bucket(name, prefix, opening.s3_settings(component.s3, config))) as bucket:
+        yield bucket
