@@ -45,6 +45,7 @@ def test_check_as_json(file, capsys):
         "console-db": "postgres-dump",
         "console-base": "postgres-base",
         "cortex": "bucket",
+        "cortex-replica": "bucket",
     }
 
 
