@@ -29,14 +29,21 @@ COMMANDS = {
     "show": "What is in a snapshot or a point.",
     "verify": "Prove that snapshots can be restored.",
     "restore": "Bring a component back, beside what is live.",
+    "pre-upgrade": "The gate before an upgrade: GO (code 0) or NO-GO (code 3).",
+    "post-upgrade": "After an upgrade: OK (code 0), or the way back (code 3).",
     "keys": "List the repository's recipients, or make a key file.",
     "config": "Check, describe or print a configuration.",
     "completion": "Print the completion script for a shell.",
 }
-"""Name and short help of each command; ``dr_toolkit.cli.<name>`` has it as ``command``."""
+"""Name and short help of each command; ``dr_toolkit.cli.<name>`` (with underscores) has it as ``command``."""
 
 COMPLETE = "_DRCTL_COMPLETE"
 """The variable with which a shell's completion script asks for words."""
+
+
+def module_of(name: str) -> str:
+    """The module of a command, below ``dr_toolkit.cli``."""
+    return name.replace("-", "_")
 
 
 class LazyGroup(click.Group):
@@ -50,7 +57,7 @@ class LazyGroup(click.Group):
         """Import one command."""
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"dr_toolkit.cli.{cmd_name}").command
+        command = importlib.import_module(f"dr_toolkit.cli.{module_of(cmd_name)}").command
         assert isinstance(command, click.Command)  # noqa: S101  # for the type checker
         return command
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ CODES = {
     0: "done, and verified as far as the command promises",
     1: "failed, wholly or in part, or nothing to work on",
     2: "wrong usage or configuration; nothing was started",
-    3: "the data says no: damaged, missing, or not what the source had",
+    3: "the data or the gate says no: damaged, missing, not what the source had; NO-GO",
     4: "an objective (RPO, RTO) is missed",
     5: "a remote side could not be reached: a retry makes sense",
     130: "interrupted",
@@ -26,6 +27,18 @@ def epilog(*examples: str, codes: tuple[int, ...] = (0, 1, 2, 3, 5)) -> str:
     """The end of a command's help: examples, then its exit codes."""
     lines = ["\b", "Examples:", *(f"  {line}" for line in examples), "", "\b", "Exit codes:"]
     return "\n".join([*lines, *(f"  {code:<3} {CODES[code]}" for code in codes)])
+
+
+def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> timedelta | None:
+    """Read an option's ``30m`` or ``90d``."""
+    if value is None:
+        return None
+    from dr_toolkit.config.values import parse_duration
+
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:

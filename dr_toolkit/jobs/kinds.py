@@ -14,6 +14,7 @@ from dr_toolkit import errors
 
 if TYPE_CHECKING:
     from dr_toolkit.config import ComponentConfig, Config
+    from dr_toolkit.jobs.gate import Check, Question
     from dr_toolkit.jobs.restore import Request
     from dr_toolkit.log import Progress
     from dr_toolkit.repository.repository import Repository
@@ -92,16 +93,24 @@ class Restore(Protocol):
         """Carry the plan out."""
 
 
+class Gate(Protocol):
+    """Looks at what beside the data decides about an upgrade."""
+
+    def facts(self, config: Config, name: str, component: ComponentConfig, question: Question) -> list[Check]:
+        """What was looked at; changes nothing. An error that is raised becomes a check that could not be made."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Modules:
     backup: str
     proof: str
     restore: str
+    gate: str = ""
 
 
 _TABLE = {
-    "postgres-dump": _Modules("dump_backup", "prove_restore", "restore"),
-    "postgres-base": _Modules("base_backup", "prove_base", "base_restore"),
+    "postgres-dump": _Modules("dump_backup", "prove_restore", "restore", "postgres_gate"),
+    "postgres-base": _Modules("base_backup", "prove_base", "base_restore", "postgres_gate"),
     "bucket": _Modules("bucket_backup", "prove_bucket", "bucket_restore"),
     "bucket-replica": _Modules("bucket_backup", "prove_replica", "bucket_restore"),
 }
@@ -126,6 +135,12 @@ def proof_of(kind: str) -> Proof:
 def restore_of(kind: str) -> Restore:
     """Who restores this kind."""
     return cast("Restore", _module(_row(kind).restore))
+
+
+def gate_of(kind: str) -> Gate | None:
+    """Who looks at this kind before an upgrade; None when there is nothing but its data."""
+    name = _row(kind).gate
+    return cast("Gate", _module(name)) if name else None
 
 
 def _module(name: str) -> object:

@@ -143,7 +143,7 @@ def plan(
             server_version=version,
             live_bytes=_size(connection, live) if there else None,
             bytes_needed=bytes_needed,
-            bytes_free=_free_bytes(connection, settings, live),
+            bytes_free=free_bytes(connection, settings, live),
             clients=clients(connection, live),
             problems=tuple(_problems(connection, live)),
             warnings=tuple(_warnings(connection, live)),
@@ -221,7 +221,7 @@ def _warnings(connection: server.Connection, live: str) -> Iterator[str]:
         yield f'the subscription "{name}" stays with the old database; the restored one is not connected'
 
 
-def _free_bytes(connection: server.Connection, settings: ConnectionSettings, live: str) -> int | None:
+def free_bytes(connection: server.Connection, settings: ConnectionSettings, live: str) -> int | None:
     """Free space where the new database will lie; None unless the server's own disk can be seen from here."""
     local = all(host.startswith("/") or host in _LOOPBACK for host, _ in settings.hosts)
     try:

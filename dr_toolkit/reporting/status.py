@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from dr_toolkit import errors
 from dr_toolkit.jobs.status import Standing, moment_text
+from dr_toolkit.reporting import files
 from dr_toolkit.reporting.text import duration, table
 
 
@@ -96,14 +95,7 @@ def write_metrics(standings: Sequence[Standing], path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(metrics(standings))
-        partial.replace(path)
-    except OSError as error:
-        raise errors.OutputError(
-            f'"{path}" cannot be written: {error.strerror}', on=str(path), hint="name another file"
-        ) from error
+    files.replace(path, metrics(standings))
 
 
 def _against(value: float | None, limit: float | None) -> str:

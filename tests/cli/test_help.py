@@ -33,7 +33,9 @@ HEAVY = (
     "cryptography",
     "hvac",
 )
-READY = [name for name in main.COMMANDS if (Path(main.__file__).parent / f"{name}.py").exists()]
+READY = [
+    name for name in main.COMMANDS if (Path(main.__file__).parent / f"{main.module_of(name)}.py").exists()
+]
 
 
 def drctl(*arguments: str, **options) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,108 @@
+"""``drctl pre-upgrade``."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.options import common, duration, epilog
+
+_EPILOG = epilog(
+    "drctl pre-upgrade",
+    "drctl pre-upgrade --dry-run",
+    "drctl pre-upgrade console --to-version 1.48.0 --accept release --accept versions",
+    "drctl pre-upgrade --reuse 30m --accept space --report gate.html --junit gate.xml",
+    codes=(0, 1, 2, 3, 5, 130, 143),
+)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("pre-upgrade", epilog=_EPILOG)
+@click.argument("release", required=False)
+@click.option("--to-version", metavar="VERSION", help="What the release is upgraded to.")
+@click.option("--point", metavar="NAME", help="Name of the recovery point; else pre-upgrade-TIME.")
+@click.option(
+    "--reuse",
+    metavar="DURATION",
+    callback=duration,
+    help="Take over snapshots and proofs that are not older.",
+)
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="CHECK",
+    help="Go on although this check fails or cannot be made (may be repeated); it is in the report.",
+)
+@click.option(
+    "--deadline",
+    default="1h",
+    show_default=True,
+    metavar="DURATION",
+    callback=duration,
+    help="For everything.",
+)
+@click.option(
+    "--keep",
+    default="90d",
+    show_default=True,
+    metavar="DURATION",
+    callback=duration,
+    help="How long the point is pinned against retention.",
+)
+@click.option(
+    "--report", "report_path", type=_FILE, metavar="FILE", help="Also write a self-contained HTML page."
+)
+@click.option(
+    "--junit", "junit_path", type=_FILE, metavar="FILE", help="Also write JUnit XML, for a pipeline."
+)
+@click.option("--dry-run", is_flag=True, help="Only look; change nothing.")
+@common
+@click.pass_obj
+def command(
+    context: Context,
+    release: str | None,
+    to_version: str | None,
+    point: str | None,
+    reuse: timedelta | None,
+    accept: tuple[str, ...],
+    deadline: timedelta,
+    keep: timedelta,
+    report_path: Path | None,
+    junit_path: Path | None,
+    *,
+    dry_run: bool,
+) -> None:
+    """The gate before an upgrade: GO (code 0) or NO-GO (code 3).
+
+    Takes a snapshot of every component, restores each into scratch and compares it with the source, ties them together as a pinned
+    recovery point, and looks at what else speaks against an upgrade now. What could not be checked is a reason for NO-GO unless
+    --accept names it: migrations, release, versions, transactions, replication, space. A proof is never dispensed with.
+    Needs a recipient with the role "write" and one with the role "read".
+    """
+    context.configure_log()
+    if dry_run and (report_path or junit_path):
+        raise click.UsageError("--report and --junit need a real run, not --dry-run")
+    from dr_toolkit.jobs import opening, pre_upgrade
+    from dr_toolkit.jobs.gate import Question
+    from dr_toolkit.reporting import files, gate_files, gate_text
+
+    pre_upgrade.check_accepted(accept)
+    request = pre_upgrade.Request(Question(release, to_version), point, reuse, accept, deadline, keep)
+    config = context.load_config()
+    with opening.opened_repository(config) as repository:
+        if dry_run:
+            report = pre_upgrade.plan(config, repository, request)
+        else:
+            report = pre_upgrade.run(config, repository, request, context.progress())
+    if report_path is not None:
+        files.replace(report_path, gate_files.html(report))
+    if junit_path is not None:
+        files.replace(junit_path, gate_files.junit(report))
+    context.emit(
+        gate_text.before_document(report, planned=dry_run), gate_text.before(report, planned=dry_run)
+    )
+    sys.exit(0 if report.verdict.go or dry_run else 3)
