@@ -28,7 +28,7 @@ COMMANDS = {
     "status": "Where each component stands against its objectives (RPO, RTO).",
     "show": "What is in a snapshot or a point.",
     "verify": "Prove that snapshots can be restored.",
-    "restore": "Bring a component back, beside what is live.",
+    "restore": "Bring a component back, beside what is live; or everything; or, without arguments, show what can be restored.",
     "pre-upgrade": "The gate before an upgrade: GO (code 0) or NO-GO (code 3).",
     "post-upgrade": "After an upgrade: OK (code 0), or the way back (code 3).",
     "keys": "List the repository's recipients, or make a key file.",
@@ -85,7 +85,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="In an incident: drctl snapshots, then drctl restore COMPONENT --dry-run.",
+    epilog="In an incident: drctl restore. It changes nothing, and says what can be done.",
 )
 @common
 @click.version_option(__version__, prog_name="drctl")

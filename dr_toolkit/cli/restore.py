@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
+from dr_toolkit.cli import restore_platform
 from dr_toolkit.cli.context import Context
 from dr_toolkit.cli.options import common, epilog
 
+if TYPE_CHECKING:
+    from dr_toolkit.jobs.restore import Request
+
 _EPILOG = epilog(
+    "drctl restore",
+    "drctl restore --point before-1.48 --dry-run",
     "drctl restore console-db --dry-run",
     "drctl restore console-db",
     "drctl restore console-db --at 2026-11-23T08:00:00Z --yes",
@@ -34,7 +41,8 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 
 
 @click.command("restore", epilog=_EPILOG)
-@click.argument("component")
+@click.argument("component", required=False)
+@click.option("--point", metavar="NAME", help="Everything of this recovery point, in one order.")
 @click.option("--snapshot", "snapshot_id", metavar="ID", help="This snapshot; else the newest good one.")
 @click.option(
     "--at", metavar="TIME", callback=_moment, help="The newest good snapshot not after this time (RFC 3339)."
@@ -67,12 +75,16 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.option("--prefix", default="", metavar="PREFIX", help="For a bucket: only keys that begin with this.")
 @click.option("--exact", is_flag=True, help="For a bucket: delete objects that the snapshot does not have.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
+@click.option(
+    "--resume", is_flag=True, help="With --point or --at for everything: go on where a run stopped."
+)
 @click.option("--yes", is_flag=True, help="Do not ask; sessions in the live database may be ended.")
 @common
 @click.pass_obj
 def command(
     context: Context,
-    component: str,
+    component: str | None,
+    point: str | None,
     snapshot_id: str | None,
     at: datetime | None,
     to: str | None,
@@ -85,9 +97,10 @@ def command(
     prefix: str,
     exact: bool,
     dry_run: bool,
+    resume: bool,
     yes: bool,
 ) -> None:
-    """Bring a component back, beside what is live.
+    """Bring a component back, beside what is live; or everything; or, without arguments, show what can be restored.
 
     The snapshot goes into a new database, is compared with the source's digests, and only then gets the live name; the replaced
     database is kept. A postgres-base goes into a new directory, is checked by pg_verifybackup, started for a first query, and left
@@ -98,10 +111,15 @@ def command(
         raise click.UsageError("choose one of --snapshot and --at")
     if tables and (to is None or to.startswith("file:")):
         raise click.UsageError("--table needs --to with the name or URL of a database")
-    from dr_toolkit.jobs import kinds, opening, restore
-    from dr_toolkit.reporting import restores
+    if component is None:
+        if any((snapshot_id, to, tables, no_swap, no_owner, no_start, prefix, exact)):
+            raise click.UsageError("name the COMPONENT that this option is for")
+        restore_platform.whole(context, point, at, dry_run=dry_run, yes=yes, resume=resume)
+        return
+    if point is not None or resume:
+        raise click.UsageError("--point and --resume are for everything: leave the COMPONENT out")
+    from dr_toolkit.jobs import restore
 
-    config = context.load_config()
     request = restore.Request(
         component,
         snapshot_id,
@@ -115,8 +133,16 @@ def command(
         prefix=prefix,
         exact=exact,
     )
-    kind = opening.known_component(config, component).kind
-    if (prefix or exact) and kind != "bucket":
+    _one(context, request, dry_run=dry_run, yes=yes)
+
+
+def _one(context: Context, request: Request, *, dry_run: bool, yes: bool) -> None:
+    from dr_toolkit.jobs import kinds, opening
+    from dr_toolkit.reporting import restores
+
+    config = context.load_config()
+    kind = opening.known_component(config, request.component).kind
+    if (request.prefix or request.exact) and kind != "bucket":
         raise click.UsageError("--prefix and --exact are for a bucket")
     job, view = kinds.restore_of(kind), restores.view_of(kind)
     with opening.opened_repository(config) as repository:
@@ -127,28 +153,10 @@ def command(
         if not context.as_json:
             sys.stderr.write(view.plan(prepared))
         if view.replaces(prepared) and not yes:
-            _confirm(component)
+            restore_platform.agree(request.component, "the component's name")
         progress = context.progress()
         try:
             done = job.run(config, repository, prepared, progress, end_sessions=True)
         finally:
             progress.close()
     context.emit({"restored": view.done_document(done)}, view.done(done))
-
-
-def _confirm(name: str) -> None:
-    """Something live is replaced: ask for the component's name."""
-    from dr_toolkit import errors
-
-    if not sys.stdin.isatty():
-        raise errors.UsageError(
-            "this replaces a live database and nobody is there to confirm it",
-            on=name,
-            hint="look at the plan with --dry-run, then add --yes",
-            unaffected="nothing was started",
-        )
-    typed = click.prompt(
-        f'type the component\'s name ("{name}") to go on', err=True, default="", show_default=False
-    )
-    if typed != name:
-        raise click.Abort

@@ -100,6 +100,15 @@ def decide(
     return Verdict(not reasons, tuple(sorted(reasons, key=_weight)), tuple(sorted(waived, key=_weight)))
 
 
+def amount(count: float) -> str:
+    """Bytes, for the text of a check: ``1.5 GiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:  # noqa: PLR2004  # the next unit
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
 def _weight(check: Check) -> tuple[int, bool, str]:
     order = list(CHECKS)
     place = order.index(check.name) if check.name in CHECKS else len(order)

@@ -9,7 +9,7 @@ from pathlib import Path
 from dr_toolkit import errors
 from dr_toolkit.config import ComponentConfig, Config
 from dr_toolkit.jobs import kinds
-from dr_toolkit.jobs.gate import Check, Question
+from dr_toolkit.jobs.gate import Check, Question, amount
 from dr_toolkit.jobs.inspect import Inventory
 
 _SHOWN = 5
@@ -60,7 +60,7 @@ def room(config: Config, chosen: Mapping[str, ComponentConfig]) -> Check:
         free = shutil.disk_usage(Path(url.removeprefix("file://"))).free
     except OSError as error:
         return Check("space", None, "unknown", f"the repository's disk cannot be asked: {error.strerror}")
-    text = f"the repository has {free} bytes free and all content anew would need at most {need}"
+    text = f"the repository has {amount(free)} free and all content anew would need at most {amount(need)}"
     return Check("space", None, "ok" if free >= need else "failed", text)
 
 

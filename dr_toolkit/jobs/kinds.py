@@ -116,6 +116,11 @@ _TABLE = {
 }
 
 
+def known() -> tuple[str, ...]:
+    """Every kind, in the order in which a whole platform is restored."""
+    return tuple(_TABLE)
+
+
 def backup_of(kind: str) -> Backup:
     """Who takes snapshots of this kind."""
     return cast("Backup", _module(_row(kind).backup))

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from dr_toolkit.config import ComponentConfig, Config, PostgresBaseConfig, PostgresDumpConfig
 from dr_toolkit.jobs import opening
-from dr_toolkit.jobs.gate import Check, Question
+from dr_toolkit.jobs.gate import Check, Question, amount
 from dr_toolkit.postgres import server, swap_plan, upgrade_facts
 from dr_toolkit.postgres.upgrade_facts import UpgradeFacts
 
@@ -86,11 +86,15 @@ def _space(name: str, found: UpgradeFacts, free: int | None) -> Check:
             "space",
             name,
             "unknown",
-            f"the server's disk cannot be seen from here; a restore beside the live database needs {need} bytes there",
+            f"the server's disk cannot be seen from here; a restore beside the live database needs {amount(need)} there",
             "look at the server's disk, then --accept space",
         )
     if free < need:
         return Check(
-            "space", name, "failed", f"a restore needs {need} bytes and {free} are free", "make room"
+            "space",
+            name,
+            "failed",
+            f"a restore needs {amount(need)} and {amount(free)} are free",
+            "make room",
         )
-    return Check("space", name, "ok", f"a restore needs {need} bytes and {free} are free")
+    return Check("space", name, "ok", f"a restore needs {amount(need)} and {amount(free)} are free")

@@ -16,7 +16,7 @@ _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1a2230;background:#f5f6f8;margin:0;padding:2rem 1rem}
 main{max-width:60rem;margin:auto;background:#fff;border:1px solid #dde1e7;border-radius:8px;padding:1.5rem 2rem 2rem}
-.answer{display:inline-block;font-size:2rem;font-weight:700;padding:.2rem 1rem;border-radius:6px;color:#fff}
+.answer{display:inline-block;margin:0;font-size:2rem;font-weight:700;padding:.2rem 1rem;border-radius:6px;color:#fff}
 .go{background:#1a7f37}.no{background:#b42318}h1{font-size:1.1rem;font-weight:600;margin:0 0 1rem}
 h2{font-size:1.05rem;margin:2rem 0 .5rem}table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0;border-top:1px solid #e6e9ee}
@@ -119,7 +119,12 @@ def _back(report: Report) -> str:
     head = (
         "<tr><th>component</th><th>command</th><th>its proof took</th><th>lost: all written after</th></tr>"
     )
-    return f"<h2>The way back</h2><table>{head}{rows}</table>"
+    whole = (
+        f"<p>Everything: <code>{escape(gate_text.everything(report.point))}</code></p>"
+        if report.point
+        else ""
+    )
+    return f"<h2>The way back</h2>{whole}<table>{head}{rows}</table>"
 
 
 def _checks(report: Report) -> str:

@@ -11,6 +11,7 @@ from dr_toolkit.jobs import post_upgrade, pre_upgrade
 from dr_toolkit.jobs.gate import Check, Verdict
 from dr_toolkit.reporting import documents
 from dr_toolkit.reporting.text import duration
+from dr_toolkit.repository.repository import Point
 from dr_toolkit.repository.snapshot import Snapshot
 
 
@@ -41,6 +42,11 @@ def way_back(snapshots: Mapping[str, Snapshot], proven: Mapping[str, float]) -> 
     ]
 
 
+def everything(point: Point) -> str:
+    """The command that brings a whole point back."""
+    return f"drctl restore --point {point.id}"
+
+
 def before(report: pre_upgrade.Report, *, planned: bool = False) -> str:
     """What ``drctl pre-upgrade`` answers."""
     parts = [_head(report.verdict, "GO", "NO-GO", planned=planned), _reasons(report.verdict)]
@@ -55,6 +61,8 @@ def before(report: pre_upgrade.Report, *, planned: bool = False) -> str:
         pinned = f", pinned until {clock.rfc3339(report.pin)}" if report.pin else ", not pinned"
         parts.append(f'point "{report.point.name}" ({report.point.id}){pinned}\n')
     parts.append(_back(way_back(report.snapshots, report.proven)))
+    if report.point:
+        parts.append(f"  or everything: {everything(report.point)}\n")
     if report.verdict.go and report.point:
         parts.append(f"next: upgrade, then: drctl post-upgrade --point {report.point.id}\n")
     return "".join(parts)
@@ -70,6 +78,7 @@ def before_document(report: pre_upgrade.Report, *, planned: bool = False) -> dic
             **_question(report.request.question.release, report.request.question.to_version),
             **_verdict(report.verdict, report.checks),
             "point": point,
+            "way_back_everything": None if report.point is None else everything(report.point),
             "pinned_until": None if report.pin is None else clock.rfc3339(report.pin),
             "snapshots": [documents.snapshot(s) for s in report.snapshots.values()],
             "way_back": _back_rows(way_back(report.snapshots, report.proven)),
@@ -88,6 +97,7 @@ def after(report: post_upgrade.Report) -> str:
     ]
     if not report.verdict.go:
         parts.append(_back(way_back(report.before, report.proven)))
+        parts.append(f"  or everything: {everything(report.point)}\n")
     return "".join(parts)
 
 
@@ -100,6 +110,7 @@ def after_document(report: post_upgrade.Report) -> dict[str, Any]:
             **_question(report.request.question.release, report.request.question.to_version),
             **_verdict(report.verdict, report.checks),
             "point": documents.point(report.point),
+            "way_back_everything": everything(report.point),
             "snapshots": [documents.snapshot(s) for s in report.after.values()],
             "way_back": _back_rows(way_back(report.before, report.proven)),
         }

@@ -1,0 +1,98 @@
+"""Plan and outcome of a restore of the whole platform."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dr_toolkit.jobs.platform_restore import Outcome, Plan
+from dr_toolkit.reporting import documents, restores
+from dr_toolkit.reporting.text import duration
+
+
+def replaces(plan: Plan) -> bool:
+    """Whether a step replaces something live."""
+    return any(restores.view_of(s.kind).replaces(s.prepared) for s in plan.steps if not s.left)
+
+
+def plan(item: Plan) -> str:
+    """Every step in its order, with what each replaces and loses."""
+    known = [s.seconds for s in item.steps if not s.left]
+    measured = [seconds for seconds in known if seconds is not None]
+    about = (
+        f"at least {duration(sum(measured))}"
+        if len(measured) < len(known)
+        else f"about {duration(sum(measured))}"
+    )
+    lines = [
+        f"restore everything of {item.name}: {len(item.steps)} components, taken within {duration(item.spread)} of each other",
+        f"by their last proven restores it takes {about if measured else 'an unknown time: nothing was ever proven'}",
+        "scale down first what writes to these; what it writes while this runs is lost",
+        "",
+    ]
+    parts = ["\n".join([*lines, ""])]
+    for number, step in enumerate(item.steps, 1):
+        if step.left:
+            hint = f"; {step.hint}" if step.hint else ""
+            parts.append(f"{number}. LEFT OUT {step.component} ({step.snapshot.id}): {step.left}{hint}\n")
+        else:
+            parts.append(f"{number}. {restores.view_of(step.kind).plan(step.prepared)}")
+    return "".join(parts)
+
+
+def plan_document(item: Plan) -> dict[str, Any]:
+    """The same for scripts."""
+    return {
+        "name": item.name,
+        "spread_seconds": item.spread,
+        "steps": [
+            {
+                "component": s.component,
+                "snapshot": documents.snapshot(s.snapshot),
+                "left_out": s.left or None,
+                "hint": s.hint,
+                "rto_measured_seconds": s.seconds,
+                "plan": None if s.left else restores.view_of(s.kind).plan_document(s.prepared),
+            }
+            for s in item.steps
+        ],
+    }
+
+
+def done(item: Outcome) -> str:
+    """What was done of each component, where it stopped, and how to go on."""
+    parts = []
+    for step in item.plan.steps:
+        if step.component in item.done:
+            parts.append(restores.view_of(step.kind).done(item.done[step.component]))
+        elif step.left:
+            hint = f"; {step.hint}" if step.hint else ""
+            parts.append(f"LEFT OUT: {step.component}: {step.left}{hint}\n")
+        elif item.failed and item.failed[0] == step.component:
+            error = item.failed[1]
+            parts.append(f"FAILED: {step.component}: {error.message}\n")
+            parts += [
+                f"  {label}: {value}\n"
+                for label, value in (("unaffected", error.unaffected), ("next", error.hint))
+                if value
+            ]
+        else:
+            parts.append(f"NOT BEGUN: {step.component}\n")
+    if item.failed:
+        parts.append("to go on after that: the same command with --resume\n")
+    return "".join(parts)
+
+
+def done_document(item: Outcome) -> dict[str, Any]:
+    """The same for scripts."""
+    kinds = {s.component: s.kind for s in item.plan.steps}
+    failed = documents.failure(item.failed[1], item.failed[0]) if item.failed else None
+    begun = {*item.done, *([item.failed[0]] if item.failed else [])}
+    return {
+        "name": item.plan.name,
+        "components": {
+            name: restores.view_of(kinds[name]).done_document(result) for name, result in item.done.items()
+        },
+        "left_out": {s.component: s.left for s in item.plan.steps if s.left},
+        "not_begun": [s.component for s in item.plan.steps if not s.left and s.component not in begun],
+        "failed": failed,
+    }

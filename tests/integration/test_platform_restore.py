@@ -1,0 +1,204 @@
+"""``drctl restore`` without a component: the first screen, and a whole recovery point, on real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import secrets
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from devstack import sql
+from tests.integration.test_gate import DRCTL, Site, drop
+
+
+@pytest.fixture
+def site(tmp_path, postgres, s3_server, bucket):
+    """Two databases and a bucket."""
+    found = Site(tmp_path, postgres)
+    found.environment |= {
+        "KEY": s3_server.access_key,
+        "SECRET": s3_server.secret_key,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+    found.second = f"{found.database}_sql"
+    dsn = postgres.create_database(found.second)
+    sql.execute(
+        dsn,
+        "CREATE TABLE topics AS SELECT n AS id, md5(n::text) || md5((-n)::text) AS noise FROM generate_series(1, 30000) n",
+    )
+    found.bucket, found.client = bucket, s3_server.client()
+    for number in range(9):  # that stay: one rewritten object of one would be a mass change
+        found.client.put_object(Bucket=bucket, Key=f"other/{number}", Body=b"other")
+    found.client.put_object(Bucket=bucket, Key="block", Body=b"before")
+    connection = f'{{host: {postgres.host}, port: {postgres.port}, database: {found.second}, user: postgres, password: "env:DB"}}'
+    found.config.write_text(f"""{found.config.read_text()}
+  sql-db: {{kind: postgres-dump, connection: {connection}}}
+  cortex:
+    kind: bucket
+    url: s3://{bucket}
+    s3: {{endpoint: "{s3_server.endpoint}", access_key_id: "env:KEY", secret_access_key: "env:SECRET"}}
+""")
+    yield found
+    drop(found)
+
+
+def damage(site: Site) -> None:
+    """Everything is wrong after the upgrade."""
+    sql.execute(site.dsn, "UPDATE users SET name = 'gone'")
+    sql.execute(site.postgres.dsn(site.second), "DROP TABLE topics")
+    site.client.put_object(Bucket=site.bucket, Key="block", Body=b"after")
+
+
+def state(site: Site) -> tuple:
+    """What the platform holds."""
+    topics = "SELECT count(*) FROM pg_tables WHERE tablename = 'topics'"
+    return (
+        sql.rows(site.dsn, "SELECT count(*) FROM users WHERE name LIKE 'user %'")[0][0],
+        sql.rows(site.postgres.dsn(site.second), topics)[0][0],
+        site.client.get_object(Bucket=site.bucket, Key="block")["Body"].read(),
+    )
+
+
+GOOD = (500, 1, b"before")
+
+
+def on_a_terminal(site: Site, *arguments: str) -> tuple[int, list[str]]:
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [DRCTL, "-c", site.config, *arguments],
+        env=site.environment | {"COLUMNS": "120"},
+        stdout=follower,
+        stderr=subprocess.PIPE,
+    )
+    os.close(follower)
+    shown = b""
+    try:
+        while piece := os.read(leader, 65536):
+            shown += piece
+    except OSError:  # the other end is closed
+        pass
+    os.close(leader)
+    process.communicate(timeout=60)
+    return process.returncode, shown.decode().splitlines()
+
+
+def test_the_first_screen_leads_to_the_platform_back(site):
+    """What it shows is what the gate proved; its own commands, copied, bring two databases and a bucket back, the old databases are kept."""
+    site.gate("--point", "before-48")
+    damage(site)
+    code, lines = on_a_terminal(site, "restore")
+    assert (code, len(lines) <= 25) == (0, True)
+    text = "\n".join(lines)
+    assert "the newest, and proven" in text
+    assert "all proven, pinned until" in text
+    commands = [line.split(":", 1)[1].split() for line in lines if line.startswith("everything")]
+    assert commands[0] == ["drctl", "restore", "--point", "before-48", "--dry-run"]
+    planned = site.json(*commands[0][1:])["plan"]
+    assert [s["component"] for s in planned["steps"]] == ["console-db", "sql-db", "cortex"]
+    assert all(s["rto_measured_seconds"] > 0 for s in planned["steps"])
+    assert state(site) != GOOD
+    refused = site.run(*commands[1][1:])
+    assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
+    done = site.json(*commands[1][1:], "--yes")["restored"]
+    assert (state(site), done["failed"], done["left_out"]) == (GOOD, None, {})
+    kept = done["components"]["console-db"]["kept"]
+    assert sql.rows(site.postgres.dsn(kept), "SELECT DISTINCT name FROM users") == [("gone",)]
+    assert not list((site.root / "state").rglob("*.json"))
+
+
+def test_a_script_that_forgot_the_component_is_told(site):
+    """The screen is shown, and the code says that nothing was restored; JSON is an answer of its own."""
+    site.json("backup", "console-db")
+    assert site.run("restore").returncode == 2
+    [first, second, _cortex] = site.json("restore")["restorable"]
+    assert (first["proven"], first["why"], second["snapshot"], second["why"]) == (
+        False, "the newest, not proven", None, "it was never backed up",
+    )  # fmt: skip
+    for wrong in (
+        ["--yes"],
+        ["--snapshot", "x"],
+        ["--point", "a", "--at", "2026-11-24T00:00:00Z"],
+        ["console-db", "--point", "a"],
+    ):
+        assert site.run("restore", *wrong).returncode == 2
+
+
+def test_it_stops_at_a_failure_and_goes_on_where_it_stopped(site):
+    """The second database's content is damaged and it is not swapped; the first is restored once and not again, the bucket only after the cause is gone."""
+    site.json("backup", "--point", "before")
+    damage(site)
+    packs = sorted(
+        (p for p in (site.root / "repository/packs").rglob("*") if p.is_file()),
+        key=lambda p: p.stat().st_mtime_ns,
+    )
+    content = packs[1].read_bytes()
+    half = len(content) // 2
+    packs[1].chmod(0o600)
+    packs[1].write_bytes(content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :])
+    stopped = site.json("restore", "--point", "before", "--yes", code=3)["restored"]
+    assert (list(stopped["components"]), stopped["failed"]["component"], stopped["not_begun"]) == (
+        ["console-db"], "sql-db", ["cortex"],
+    )  # fmt: skip
+    assert state(site) == (500, 0, b"after")
+    packs[1].write_bytes(content)
+    sql.execute(site.dsn, "INSERT INTO users VALUES (999, 'written since')")
+    went_on = site.json("restore", "--point", "before", "--yes", "--resume")["restored"]
+    assert (list(went_on["components"]), went_on["left_out"]) == (
+        ["sql-db", "cortex"],
+        {"console-db": "done by an earlier run"},
+    )
+    assert state(site) == GOOD
+    assert sql.rows(site.dsn, "SELECT count(*) FROM users") == [(501,)]
+
+
+def test_as_of_a_time_takes_the_newest_of_each_before_it(site):
+    """The plan shows the spread; what a component does not have from before stops it."""
+    site.json("backup")
+    time_of = max(s["time"] for s in site.json("snapshots")["snapshots"])
+    plan = site.json("restore", "--at", time_of, "--dry-run")["plan"]
+    assert (len(plan["steps"]), 0 <= plan["spread_seconds"] < 60) == (3, True)
+    assert site.run("restore", "--at", "2020-01-01T00:00:00Z", "--dry-run").returncode == 3
+
+
+def test_what_needs_a_decision_is_left_to_a_person(site):
+    """A whole cluster goes into a directory that only a person can name: the plan says so and restores the rest."""
+    server = site.postgres
+    connection = f'{{host: {server.host}, port: {server.port}, database: postgres, user: postgres, password: "env:DB"}}'
+    site.config.write_text(
+        f"{site.config.read_text()}\n  base: {{kind: postgres-base, connection: {connection}}}\n"
+    )
+    site.json("backup", "--point", f"p-{secrets.token_hex(2)}")
+    name = json.loads(site.run("snapshots", "--output", "json").stdout)["points"][0]["name"]
+    steps = {s["component"]: s for s in site.json("restore", "--point", name, "--dry-run")["plan"]["steps"]}
+    assert steps["base"]["left_out"]
+    assert steps["console-db"]["left_out"] is None
+    text = site.run("restore", "--point", name, "--dry-run").stdout
+    assert "LEFT OUT base" in text
+
+
+def test_the_runbook_brings_the_platform_back_after_an_upgrade(site):
+    """Every drctl command of runbooks/upgrade-went-wrong.md, in order: the gate before, the damage after it, the way back, and OK at the end."""
+    text = (Path(__file__).parents[2] / "runbooks/upgrade-went-wrong.md").read_text()
+    commands = [
+        line
+        for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+    codes = []
+    for number, line in enumerate(commands):
+        if not line.startswith("drctl "):
+            assert line.startswith("kubectl ")
+            continue
+        done = site.run(*line.split()[1:])
+        codes.append(done.returncode)
+        if number == 0:
+            assert done.stdout.startswith("GO"), done.stdout + done.stderr
+            damage(site)
+    # gate, how bad, the screen (no terminal here), the plan, back, the same with nothing left to do, OK, proofs, status
+    assert codes == [0, 3, 2, 0, 0, 0, 0, 0, 0], codes
+    assert state(site) == GOOD
