@@ -95,8 +95,8 @@ def drctl(ctx: click.Context) -> None:
     ctx.ensure_object(Context)
 
 
-_MALLOC = {-3: 4 << 20, -1: 16 << 20, -2: 1 << 20}
-"""For mallopt(3): M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD."""
+_MALLOC = {-3: 4 << 20, -1: 16 << 20, -2: 1 << 20, -8: 2}
+"""For mallopt(3): M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX."""
 _OBJECTS_BEFORE_COLLECTION = 50_000
 """A backup makes records by the hundred thousand and no cycles; at 700, collecting took 3% of the time."""
 
@@ -132,7 +132,7 @@ def _set_up_malloc() -> None:
     """Set glibc's heap up for streams.
 
     Packs are not served out of the heap, where what lies between them would hold tens of MB for ever. And the heap's end is not given back
-    at each free and fetched again: page faults for that took a fifth of a backup's CPU time.
+    at each free and fetched again: page faults for that took a fifth of a backup's CPU time. Few arenas: each keeps what its threads needed at most.
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library; memory is a little higher then
         library = ctypes.CDLL(None)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import threading
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from dr_toolkit.errors import (
     StoreUnreachable,
 )
 from dr_toolkit.repository.retries import Passing, Result, Retries
+from dr_toolkit.repository.s3_clock import S3Clock
 from dr_toolkit.repository.s3_errors import Verdict, judge
 from dr_toolkit.repository.store import Buffer, ListedObject, ObjectFacts, check_name, check_prefix, is_name
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from obstore import ObjectMeta
 
-    from dr_toolkit.repository.s3_control import Credentials, S3Control
+    from dr_toolkit.repository.s3_credentials import Credentials
     from dr_toolkit.repository.s3_settings import S3Settings
 
 _VENDOR = (BaseError, FileNotFoundError)
@@ -74,10 +74,8 @@ class S3Store:
         self._where = f"s3://{bucket}/{prefix}".rstrip("/")
         self._settings = settings
         self._conditional = conditional
-        self._stall_seconds = stall_seconds
         self._retries = Retries(retry_seconds)
-        self._lock = threading.Lock()
-        self._control: S3Control | None = None
+        self._clock = S3Clock(bucket, settings, where=self.describe(), stall_seconds=stall_seconds)
         self._bucket_seen = False
         make = partial(_client, bucket, prefix, settings, _credentials(settings))
         self._reader = make(stall=stall_seconds)
@@ -155,7 +153,7 @@ class S3Store:
 
     def now(self) -> datetime:
         """The ``Date`` of an answer, which is in whole seconds."""
-        return self._retries.run(self._get_control().now)
+        return self._retries.run(self._clock.now)
 
     def delete(self, name: str) -> None:
         """One request, whether the object is there or not."""
@@ -182,11 +180,7 @@ class S3Store:
         )
 
     def close(self) -> None:
-        """Close what can be closed; obstore's connections end by themselves."""
-        with self._lock:
-            control, self._control = self._control, None
-        if control is not None:
-            control.close()
+        """Nothing to do: obstore's connections end by themselves."""
 
     def _create(self, name: str, data: Buffer) -> bool:
         """One attempt to create an object; ``False`` if the name exists."""
@@ -268,17 +262,6 @@ class S3Store:
             next(iter(self.list("probe/")), None)
             self._bucket_seen = True
 
-    def _get_control(self) -> S3Control:
-        """The control path, made when first needed."""
-        from dr_toolkit.repository.s3_control import S3Control  # noqa: PLC0415 -- boto3 is slow to import
-
-        with self._lock:
-            if self._control is None:
-                self._control = S3Control(
-                    self._bucket, self._settings, where=self.describe(), stall_seconds=self._stall_seconds
-                )
-            return self._control
-
     def _run(
         self,
         name: str | None,
@@ -324,7 +307,7 @@ def _credentials(settings: S3Settings) -> Callable[[], Credentials]:
     """Where obstore gets its keys. Given as values, they would be mixed with those of the environment."""
     key, secret, token = settings.access_key_id, settings.secret_access_key, settings.session_token
     if key is None or secret is None:
-        from dr_toolkit.repository.s3_control import CredentialsChain  # noqa: PLC0415 -- boto3 is slow to import
+        from dr_toolkit.repository.s3_credentials import CredentialsChain  # noqa: PLC0415 -- boto3 is slow to import
 
         return CredentialsChain()
     return lambda: {"access_key_id": key, "secret_access_key": secret, "token": token, "expires_at": None}
