@@ -165,6 +165,15 @@ class Bucket:
         )
         return listed, facts.from_headers(there)
 
+    def tags_of(self, key: str) -> dict[str, str] | None:
+        """The object's tags; None when it is gone."""
+        ask = partial(self._client.get_object_tagging, Bucket=self.name, Key=key)
+        try:
+            found = self._run(key, ask, of_object=True)["TagSet"]
+        except Changed:
+            return None
+        return {str(tag["Key"]): str(tag["Value"]) for tag in found}
+
     def copy_from(self, source: Bucket, listed: Listed, meta: Mapping[str, Any]) -> str:
         """Let the server copy an object of another of its buckets, with its metadata; under this bucket's own key.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from dr_toolkit.buckets.listing import Listed
 
@@ -15,6 +16,8 @@ HEADERS = {
     "cache": "CacheControl",
 }
 """Our name and S3's parameter, for what is text on both sides."""
+TAGS = "tags"
+"""In ``meta``: an object's tags, where they were asked for."""
 KIND = "object"
 CHANGED = "changed_while_read"
 """In ``meta`` of an object that changed in the middle of reading: its content is a part of what was, and is never restored."""
@@ -64,6 +67,8 @@ def from_headers(headers: Mapping[str, str]) -> dict[str, Any]:
 def to_headers(meta: Mapping[str, Any]) -> dict[str, str]:
     """The headers with which an object is written as it was."""
     found = {key: str(meta[name]) for name, key in _WIRE.items() if name in meta and name not in _INFORMATION}
+    if meta.get(TAGS):
+        found["x-amz-tagging"] = urlencode(meta[TAGS])
     return found | {f"{_USER}{key}": str(value) for key, value in dict(meta.get("user", {})).items()}
 
 
@@ -74,4 +79,6 @@ def for_put(meta: Mapping[str, Any]) -> dict[str, Any]:
         found["Expires"] = meta["expires"]
     if "user" in meta:
         found["Metadata"] = dict(meta["user"])
+    if meta.get(TAGS):
+        found["Tagging"] = urlencode(meta[TAGS])
     return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from blake3 import blake3
 
@@ -76,10 +77,25 @@ class _Step:
     carried: Carried | None
     ranges: tuple[tuple[int, int], ...]
     parts: deque[Future[Got]]
+    tags: deque[Future[dict[str, str] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Who reads, from where, and whether tags are wanted as well."""
+
+    pool: ThreadPoolExecutor
+    bucket: Bucket
+    tags: bool
 
 
 def take(
-    bucket: Bucket, listing: Listing, writer: SnapshotWriter, on_bytes: Callable[[int, int], None]
+    bucket: Bucket,
+    listing: Listing,
+    writer: SnapshotWriter,
+    on_bytes: Callable[[int, int], None],
+    *,
+    tags: bool = False,
 ) -> Read:
     """Write all objects as entries, in order. Whoever opened the writer commits or aborts it.
 
@@ -88,6 +104,7 @@ def take(
         listing: complete.
         writer: a snapshot in the making; its parent is compared with.
         on_bytes: told bytes and objects as they are done.
+        tags: ask for every object's tags, also where nothing else changed.
 
     Raises:
         SourceUnreachable: the server went away.
@@ -97,17 +114,18 @@ def take(
     waiting: deque[_Step] = deque()
     load = 0
     with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-object") as pool:
+        reading = _Reading(pool, bucket, tags)
         try:
             for step in _steps(listing, writer, done):
-                _start(pool, bucket, step)
+                _start(reading, step)
                 waiting.append(step)
                 load += _weight(step)
                 while len(waiting) > AHEAD or load > AHEAD_BYTES:
                     first = waiting.popleft()
                     load -= _weight(first)
-                    _write(pool, bucket, first, writer, done, on_bytes)
+                    _write(reading, first, writer, done, on_bytes)
             while waiting:
-                _write(pool, bucket, waiting.popleft(), writer, done, on_bytes)
+                _write(reading, waiting.popleft(), writer, done, on_bytes)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return done
@@ -125,15 +143,15 @@ def _steps(listing: Listing, writer: SnapshotWriter, done: Read) -> Iterator[_St
             parent = next(parents, None)
         if parent is None or parent.info.path != listed.key:
             done.added += 1
-            yield _Step(listed, None, _ranges(listed.size), deque())
+            yield _Step(listed, None, _ranges(listed.size), deque(), deque())
             continue
         done.before += 1
         if facts.is_same(listed, parent.info.size, parent.info.meta) and parent.present:
             done.kept += 1
-            yield _Step(listed, parent, (), deque())
+            yield _Step(listed, parent, (), deque(), deque())
         else:
             done.rewritten += not facts.is_same(listed, parent.info.size, parent.info.meta)
-            yield _Step(listed, None, _ranges(listed.size), deque())
+            yield _Step(listed, None, _ranges(listed.size), deque(), deque())
         parent = next(parents, None)
     while parent is not None:
         done.before += 1
@@ -150,43 +168,57 @@ def _weight(step: _Step) -> int:
     return 0 if step.carried else min(step.listed.size, RANGE * 2)
 
 
-def _start(pool: ThreadPoolExecutor, bucket: Bucket, step: _Step) -> None:
+def _start(reading: _Reading, step: _Step) -> None:
     """Ask for the first two ranges; the others follow while it is written."""
     for start, length in step.ranges[:2]:
-        step.parts.append(pool.submit(bucket.read, step.listed, start, length))
+        step.parts.append(reading.pool.submit(reading.bucket.read, step.listed, start, length))
+    if reading.tags:
+        step.tags.append(reading.pool.submit(reading.bucket.tags_of, step.listed.key))
+
+
+def _tags(step: _Step) -> dict[str, Any]:
+    """The tags as a part of ``meta``; nothing where there are none, or where the object is gone."""
+    found = step.tags.popleft().result() if step.tags else None
+    return {facts.TAGS: found} if found else {}
+
+
+def _carried(step: _Step, carried: Carried) -> Carried:
+    """The parent's entry, with the tags of now: they change without anything else."""
+    if not step.tags:
+        return carried
+    meta = {name: value for name, value in carried.info.meta.items() if name != facts.TAGS}
+    return replace(carried, info=replace(carried.info, meta=meta | _tags(step)))
 
 
 def _write(
-    pool: ThreadPoolExecutor,
-    bucket: Bucket,
+    reading: _Reading,
     step: _Step,
     writer: SnapshotWriter,
     done: Read,
     on_bytes: Callable[[int, int], None],
 ) -> None:
     if step.carried is not None:
-        writer.carry(step.carried)
+        writer.carry(_carried(step, step.carried))
         on_bytes(step.listed.size, 1)
         return
     for _attempt in range(_ATTEMPTS):
         try:
             first = step.parts.popleft().result()
         except Changed:
-            now = bucket.head(step.listed.key)
+            now = reading.bucket.head(step.listed.key)
             if now is None:
                 done.vanished.append(step.listed.key)
                 return
-            step = _Step(now, None, _ranges(now.size), deque())
-            _start(pool, bucket, step)
+            step = _Step(now, None, _ranges(now.size), deque(), deque())
+            _start(reading, step)
             continue
-        _write_parts(pool, bucket, step, first, writer, done, on_bytes)
+        _write_parts(reading, step, first, writer, done, on_bytes)
         return
     _torn(step, writer, done)
 
 
 def _write_parts(
-    pool: ThreadPoolExecutor,
-    bucket: Bucket,
+    reading: _Reading,
     step: _Step,
     first: Got,
     writer: SnapshotWriter,
@@ -201,7 +233,7 @@ def _write_parts(
         on_bytes(len(got.content), 0)
         following = next(ranges, None)
         if following is not None:
-            step.parts.append(pool.submit(bucket.read, step.listed, *following))
+            step.parts.append(reading.pool.submit(reading.bucket.read, step.listed, *following))
         if not step.parts:
             break
         try:
@@ -211,7 +243,7 @@ def _write_parts(
             writer.end({facts.CHANGED: True})
             return
     on_bytes(0, 1)
-    writer.end({**facts.identity(step.listed), **first.meta, "digest": hasher.hexdigest()})
+    writer.end({**facts.identity(step.listed), **first.meta, **_tags(step), "digest": hasher.hexdigest()})
 
 
 def _torn(step: _Step, writer: SnapshotWriter, done: Read) -> None:

@@ -40,11 +40,20 @@ class BucketConfig(ComponentFields):
         ReplicaTarget | None, BeforeValidator(_from_url, json_schema_input_type=str | ReplicaTarget | None)
     ] = None
     """Where the replica is; only with `mode: replica`. A URL alone means: at the same server."""
+    tags: Annotated[bool, Field(strict=True)] = False
+    """Also keep objects' tags, which takes a request for each object in each run. A replica at the same server has them anyway."""
     max_delete: Limit = "10%"
     """A replica deletes at most so many objects in one run: a percentage of those recorded, or a number. Above it nothing is deleted and the run ends with code 3."""
     max_change: Annotated[int, Field(strict=True, ge=0, le=100)] = 50
     """More than this percentage of the last snapshot's objects gone, or rewritten, and the run ends with code 3: a snapshot is taken all the same;
     a replica overwrites nothing then."""
+
+    @field_validator("tags")
+    @classmethod
+    def _only_for_snapshots(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("mode") == "replica":
+            raise ValueError("has no meaning with `mode: replica`; remove it")
+        return value
 
     @field_validator("to")
     @classmethod

@@ -73,6 +73,7 @@ components:
     kind: bucket                          # the objects of a bucket, or of a folder in it
     url: s3://conduktor-monitoring
     s3: {endpoint: "http://s3-minio:9000", access_key_id: env:S3_KEY, secret_access_key: env:S3_SECRET}
+    tags: false                           # true: also keep tags, a request for each object
     max_change: 50                        # percent gone or rewritten since the last snapshot: code 3, look at it
     schedule: "30 2 * * *"
   cortex-replica:

@@ -73,7 +73,7 @@ def take(
         _log.info("started", component=name, parent=writer.parent.id if writer.parent else None)
         listing.fill(bucket.pages())
         progress.start(listing.bytes, name)
-        done = snapshot.take(bucket, listing, writer, progress.advance)
+        done = snapshot.take(bucket, listing, writer, progress.advance, tags=wanted.tags)
         alarm = snapshot.mass_change(done.before, done.gone, done.rewritten, wanted.max_change)
         source = {
             "bucket": bucket.name,
