@@ -27,7 +27,7 @@ HEAD = """\
 - No secret is written in the file. A field that needs one takes a *reference*: `env:NAME` (an environment variable), `file:/path` (a file; one
   newline at its end is ignored) or `vault:path#field` (a field of a secret in Vault). So the file can be kept in Git and mounted from a ConfigMap.
 - Relative paths count from the directory of the file.
-- `drctl status` compares with `objectives`. `schedule` and `retention` are read and checked; the commands that act on them are not there yet.
+- `drctl status` compares with `objectives`. `drctl schedule` runs each `schedule`. `retention` is read and checked; the command that acts on it is not there yet.
 - A secret is fetched when it is needed: a machine that only backs up needs neither `restore_connection`'s password nor the key file of another role.
 
 ## Example

@@ -60,7 +60,7 @@ components:
       user: drctl_restore
       password: file:/run/secrets/drctl-restore
     check_source: false                   # true: also compare row counts by SQL
-    schedule: "15 * * * *"                # minute, hour, day of month, month, day of week; UTC
+    schedule: "15 * * * *"                # minute, hour, day of month, month, day of week
     objectives: {rpo: 2h, rto: 30m}
     retention: {last: 3, daily: 7, weekly: 5, monthly: 12, yearly: 0}
   console-base:
@@ -89,6 +89,10 @@ components:
 verify:
   scratch: local                          # a throw-away PostgreSQL on this machine
   # programs: /usr/lib/postgresql/18/bin  # initdb and postgres; else looked for
+
+schedule:                                 # of drctl schedule; CronJobs have their own times
+  time_zone: UTC                          # of every cron expression here; Europe/Paris
+  verify: "0 4 * * 0"                     # every component, by restore; without it: never
 """
 
 

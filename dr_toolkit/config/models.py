@@ -14,6 +14,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from dr_toolkit.config.bucket import BucketConfig
 from dr_toolkit.config.postgres import PostgresBaseConfig, PostgresDumpConfig
+from dr_toolkit.config.schedule import ScheduleConfig
 from dr_toolkit.config.secrets import SecretRef
 from dr_toolkit.config.section import S3Config, Section
 from dr_toolkit.config.values import HttpUrl, LocalPath, Name, RepositoryUrl, Text, Trust
@@ -130,6 +131,8 @@ class Config(Section):
     """What is protected, by name."""
     verify: VerifyConfig = VerifyConfig()
     """How verification works."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """How `drctl schedule` works."""
 
     @field_validator("keys")
     @classmethod

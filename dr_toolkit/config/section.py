@@ -87,7 +87,7 @@ class ComponentFields(Section):
     """What every kind of component has."""
 
     schedule: Cron | None = None
-    """When to back up: the five fields of cron, in UTC (`15 * * * *`)."""
+    """When to back up: the five fields of cron, in `schedule.time_zone` (`15 * * * *`)."""
     objectives: ObjectivesConfig | None = None
     """How much may be lost and how long coming back may take."""
     retention: RetentionConfig | None = None
