@@ -5,6 +5,7 @@ Each run is a drctl of its own, so that one that dies takes nothing with it, and
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from apscheduler import events
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.combining import OrTrigger
@@ -165,6 +167,8 @@ def run(planned: Sequence[Task], runner: Runner, triggers: Sequence[Any] | None 
     )
     for task, trigger in zip(planned, triggers or [task.trigger() for task in planned], strict=True):
         scheduler.add_job(runner.run, trigger, args=[task], id=task.name, name=task.name)
+    logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # the log is ours: lines of one form
+    scheduler.add_listener(_left_out, events.EVENT_JOB_MAX_INSTANCES | events.EVENT_JOB_MISSED)
     scheduler.start()
     _log.info("scheduling", tasks=[task.name for task in planned])
     try:
@@ -175,6 +179,11 @@ def run(planned: Sequence[Task], runner: Runner, triggers: Sequence[Any] | None 
         scheduler.pause()
         runner.stop()
         scheduler.shutdown(wait=True)
+
+
+def _left_out(event: Any) -> None:
+    why = "it was too late" if event.code == events.EVENT_JOB_MISSED else "the run before it still goes on"
+    _log.warning("run left out", task=event.job_id, reason=why)
 
 
 def _trigger(times: cron.Times, zone: ZoneInfo) -> CronTrigger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 import pytest
 from apscheduler.triggers.interval import IntervalTrigger
 
-from dr_toolkit import errors
+from dr_toolkit import errors, log
 from dr_toolkit.jobs import cron, schedule
 from dr_toolkit.jobs.schedule import Runner, Task
 
@@ -106,7 +107,7 @@ def test_a_run_that_fails_does_not_end_the_schedule(tmp_path):
     assert len(log.read_text()) >= 2
 
 
-def test_a_run_never_meets_itself_and_others_go_on(tmp_path):
+def test_a_run_never_meets_itself_and_others_go_on(tmp_path, capsys):
     """A slow backup is not started twice; a second component is not kept waiting by it."""
     code = f"""
         import os, sys, time
@@ -118,7 +119,10 @@ def test_a_run_never_meets_itself_and_others_go_on(tmp_path):
         os.rmdir(place)
     """
     slow, quick = (Task("backup", name, "* * * * *", "UTC") for name in ("slow", "quick"))
+    log.configure("json", 0, sys.stderr)
     run_for(3.0, runner(code), (slow, quick))
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {e["task"] for e in said if e["event"] == "run left out"} == {"backup slow"}
     assert len((tmp_path / "quick.runs").read_text()) > len((tmp_path / "slow.runs").read_text()) >= 1
 
 
