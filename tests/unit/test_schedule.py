@@ -108,22 +108,20 @@ def test_a_run_that_fails_does_not_end_the_schedule(tmp_path):
 
 
 def test_a_run_never_meets_itself_and_others_go_on(tmp_path, capsys):
-    """A slow backup is not started twice; a second component is not kept waiting by it."""
+    """A slow backup is not started twice, which is said; a second component is not kept waiting by it."""
     code = f"""
         import os, sys, time
-        name = sys.argv[2]
-        place = os.path.join({str(tmp_path)!r}, name)
-        os.mkdir(place)  # fails when this component runs already
-        open(place + ".runs", "a").write("x")
-        time.sleep(1.2 if name == "slow" else 0)
-        os.rmdir(place)
+        place = os.path.join({str(tmp_path)!r}, sys.argv[2])
+        open(place, "a").write("x")
+        time.sleep(60 if sys.argv[2] == "slow" else 0)
     """
     slow, quick = (Task("backup", name, "* * * * *", "UTC") for name in ("slow", "quick"))
     log.configure("json", 0, sys.stderr)
-    run_for(3.0, runner(code), (slow, quick))
+    run_for(4.0, runner(code), (slow, quick))
     said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert {e["task"] for e in said if e["event"] == "run left out"} == {"backup slow"}
-    assert len((tmp_path / "quick.runs").read_text()) > len((tmp_path / "slow.runs").read_text()) >= 1
+    assert "backup slow" in {e["task"] for e in said if e["event"] == "run left out"}
+    assert (tmp_path / "slow").read_text() == "x"
+    assert len((tmp_path / "quick").read_text()) >= 2
 
 
 def test_a_signal_ends_what_runs(tmp_path):
