@@ -25,7 +25,7 @@ from dr_toolkit.repository.pack_output import PackOutput
 from dr_toolkit.repository.record_spool import RecordSink
 from dr_toolkit.repository.records import Begin, Extent, Finish, Zeros
 
-SEGMENT = 1 << 20
+SEGMENT = 1 << 19
 """Content gathered before it is cut and handed to the pool."""
 PARCELS = 3
 """Parcels of items that wait for the stages at most; a parcel has little more than ``SEGMENT`` of content."""
