@@ -6,6 +6,7 @@ Imports pydantic and PyYAML, so the command line imports this late.
 from __future__ import annotations
 
 from dr_toolkit.config.bucket import BucketConfig
+from dr_toolkit.config.cluster import ClusterConfig
 from dr_toolkit.config.example import example
 from dr_toolkit.config.loading import SEARCHED, VARIABLE, find, load, parse, schema
 from dr_toolkit.config.models import (
@@ -31,6 +32,7 @@ __all__ = [
     "SEARCHED",
     "VARIABLE",
     "BucketConfig",
+    "ClusterConfig",
     "ComponentConfig",
     "Config",
     "ConnectionConfig",

@@ -86,6 +86,11 @@ components:
       s3: {endpoint: "https://other-minio:9000", access_key_id: env:OTHER_KEY, secret_access_key: env:OTHER_SECRET}
     max_delete: "10%"                     # at most so much is deleted in one run; else nothing, and code 3
 
+# cluster:                                # the Kubernetes API; without it: the pod's service account, else kubectl's configuration
+#   kubeconfig: /etc/drctl/kubeconfig
+#   context: production
+#   in_cluster: false                     # true, instead of both: the pod's service account and nothing else
+
 verify:
   scratch: local                          # a throw-away PostgreSQL on this machine
   # programs: /usr/lib/postgresql/18/bin  # initdb and postgres; else looked for

@@ -13,6 +13,7 @@ from pydantic import Field, GetCoreSchemaHandler, ValidationInfo, field_validato
 from pydantic_core import CoreSchema, core_schema
 
 from dr_toolkit.config.bucket import BucketConfig
+from dr_toolkit.config.cluster import ClusterConfig
 from dr_toolkit.config.postgres import PostgresBaseConfig, PostgresDumpConfig
 from dr_toolkit.config.schedule import ScheduleConfig
 from dr_toolkit.config.secrets import SecretRef
@@ -129,6 +130,8 @@ class Config(Section):
     """The recipients: who can unwrap the repository's keys. Two of different types are better than one."""
     components: Annotated[dict[Name, Annotated[ComponentConfig, _Kinds]], Field(min_length=1)]
     """What is protected, by name."""
+    cluster: ClusterConfig = ClusterConfig()
+    """How to reach the Kubernetes API, for what needs it."""
     verify: VerifyConfig = VerifyConfig()
     """How verification works."""
     schedule: ScheduleConfig = ScheduleConfig()

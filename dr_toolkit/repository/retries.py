@@ -26,11 +26,13 @@ class Passing(Exception):
 
     Args:
         failure: what to raise when time is up.
+        after: seconds that the other side asked to wait at least.
     """
 
-    def __init__(self, failure: DrctlError) -> None:
+    def __init__(self, failure: DrctlError, after: float = 0.0) -> None:
         super().__init__(failure.message)
         self.failure = failure
+        self.after = after
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,8 @@ class Retries:
             try:
                 return interruptible(attempt)
             except Passing as passing:
-                failure, cause = passing.failure, passing.__cause__
-            wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 -- spreads load, hides nothing
+                failure, cause, asked = passing.failure, passing.__cause__, passing.after
+            wait = asked + pause * random.uniform(0.5, 1.5)  # noqa: S311 -- spreads load, hides nothing
             if clock.monotonic() + wait > deadline:
                 raise failure from cause
             events = log.get("repository")

@@ -27,6 +27,7 @@ HEAVY = (
     "structlog",
     "numpy",
     "boto3",
+    "kubernetes",
     "botocore",
     "obstore",
     "psycopg",

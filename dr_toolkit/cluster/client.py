@@ -1,0 +1,468 @@
+"""The Kubernetes API as plain JSON. The only file that imports the ``kubernetes`` library.
+
+The library finds the server and proves who we are (service account, kubeconfig, exec plugins, client certificates, proxies); requests go
+out by its connections, and what comes back stays a dictionary, so that fields that nobody knows yet are kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import msgspec
+import urllib3
+from kubernetes.client import Configuration
+from kubernetes.client.rest import RESTClientObject
+from kubernetes.config import incluster_config, kube_config
+from kubernetes.config.config_exception import ConfigException
+from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError
+
+from dr_toolkit import errors, log
+from dr_toolkit.cluster import faults
+from dr_toolkit.cluster.faults import Gone, NotFound, Unauthorized
+from dr_toolkit.config import ClusterConfig
+from dr_toolkit.repository.retries import Passing, Retries
+
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+"""``accept`` of a list whose objects' content is not wanted."""
+_FORMS = {
+    "merge": "application/merge-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+    "json": "application/json-patch+json",
+    "apply": "application/apply-patch+yaml",
+}
+_OK = 200
+_REDIRECTS = 300
+_RESTARTS = 3
+_CONNECTIONS = 16
+_FIRST_LIMIT = 10
+_LOG_PIECE = 64 << 10
+
+_log = log.get("cluster")
+_renewing = threading.Lock()
+
+
+class _Connection:
+    """One way to the server, with the credentials that were good when it was made."""
+
+    def __init__(self, config: ClusterConfig) -> None:
+        self.configuration = _configuration(config)
+        self.configuration.connection_pool_maxsize = _CONNECTIONS
+        self.pool: Any = RESTClientObject(self.configuration).pool_manager
+        self.host = str(self.configuration.host).rstrip("/")
+        self._masked = ""
+
+    def authorization(self) -> dict[str, str]:
+        """The header that says who asks. A service account's token is read from its file again after a minute."""
+        try:
+            token = self.configuration.get_api_key_with_prefix("BearerToken")
+        except (ConfigException, OSError) as error:
+            raise _no_way(str(error)) from error
+        if not token:
+            return {}
+        if token != self._masked:
+            log.mask(str(token).partition(" ")[2])
+            self._masked = str(token)
+        return {"Authorization": str(token)}
+
+
+class Cluster:
+    """A Kubernetes API server. Safe to use from several threads.
+
+    Args:
+        config: how it is reached.
+        retry_seconds: no attempt begins later than this after the first one.
+        stall_seconds: how long the server may be silent.
+    """
+
+    def __init__(
+        self, config: ClusterConfig, *, retry_seconds: float = 60.0, stall_seconds: float = 60.0
+    ) -> None:
+        self._config = config
+        self._retries = Retries(retry_seconds)
+        self._timeout = urllib3.Timeout(connect=min(10.0, stall_seconds), read=stall_seconds)
+        self._connection = _Connection(config)
+        self._date = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.pool.clear()
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return self._connection.host
+
+    @property
+    def date(self) -> datetime | None:
+        """The server's clock, as its last answer told it."""
+        try:
+            return parsedate_to_datetime(self._date).astimezone(UTC)
+        except ValueError:
+            return None
+
+    def get(
+        self, path: str, *, query: Mapping[str, str] | None = None, accept: str | None = None
+    ) -> dict[str, Any]:
+        """Read one object, or one page of a list.
+
+        Raises:
+            NotFound: it does not exist.
+            Forbidden: the missing RBAC rule is in ``rule``.
+            SourceUnreachable: the server did not answer in time, or said that it cannot.
+        """
+        return self._json("GET", path, query=query, accept=accept, again=True)
+
+    def find(self, path: str) -> dict[str, Any] | None:
+        """Read one object; None when it does not exist."""
+        try:
+            return self.get(path)
+        except NotFound:
+            return None
+
+    def pages(
+        self,
+        path: str,
+        *,
+        limit: int = 500,
+        page_bytes: int | None = None,
+        query: Mapping[str, str] | None = None,
+        accept: str | None = None,
+        restarted: Callable[[], None] | None = None,
+    ) -> Iterator[list[dict[str, Any]]]:
+        """A whole list, page by page: it ends complete, or raises.
+
+        When the server does not keep the state that the list began with any more (410), the list begins again.
+
+        Args:
+            path: of the collection.
+            limit: objects of a page at most.
+            page_bytes: find a limit, up to ``limit``, with which a page has about so many bytes: for objects of unknown size.
+            query: selectors.
+            accept: ``METADATA_ONLY`` where the objects' content is not needed.
+            restarted: called before the list begins again; what came so far is to be forgotten. Without it the list does not
+                begin again, and the error is raised.
+
+        Raises:
+            Gone: the list took longer than the server keeps its state, several times.
+        """
+        for remaining in range(_RESTARTS, -1, -1):
+            try:
+                yield from self._pages(path, limit, page_bytes, dict(query or {}), accept)
+            except Gone:
+                if restarted is None or not remaining:
+                    raise
+                _log.warning("the list begins again: the API server does not keep its state", on=path)
+                restarted()
+            else:
+                return
+
+    def _pages(
+        self, path: str, limit: int, page_bytes: int | None, query: dict[str, str], accept: str | None
+    ) -> Iterator[list[dict[str, Any]]]:
+        now = min(limit, _FIRST_LIMIT) if page_bytes else limit
+        while True:
+            query["limit"] = str(now)
+            body = self._send("GET", path, query=query, accept=accept, again=True)
+            page = _decoded(body, self.server, path)
+            items, meta = page.get("items"), page.get("metadata")
+            if not isinstance(items, (list, type(None))) or not isinstance(meta, dict):
+                raise errors.SourceError(f'"{path}" of the Kubernetes API is no list', on=path)
+            yield items or []
+            query["continue"] = str(meta.get("continue") or "")
+            if not query["continue"]:
+                return
+            if page_bytes:
+                each = len(body) / max(len(items or []), 1)
+                now = max(1, min(limit, 4 * now, int(page_bytes / max(each, 1.0))))
+
+    def create(
+        self, path: str, body: Mapping[str, Any], *, query: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Create an object in a collection. Asked again only where the server surely did nothing.
+
+        Raises:
+            Conflict: it exists already.
+        """
+        return self._json("POST", path, query=query, body=body)
+
+    def patch(
+        self,
+        path: str,
+        body: Mapping[str, Any] | list[Any],
+        *,
+        form: str = "merge",
+        query: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Change an object.
+
+        Args:
+            path: of the object, or of its subresource.
+            body: the patch.
+            form: ``merge``, ``strategic``, ``json`` or ``apply``.
+            query: ``fieldManager`` and its like.
+        """
+        return self._json(
+            "PATCH", path, query=query, body=body, content_type=_FORMS[form], again=form != "json"
+        )
+
+    def delete(self, path: str, *, body: Mapping[str, Any] | None = None) -> None:
+        """Delete an object; one that is gone already is a success only when the first try's answer was lost.
+
+        Raises:
+            NotFound: there was none.
+        """
+        tried: list[None] = []
+        try:
+            self._send("DELETE", path, body=body, again=True, tried=tried)
+        except NotFound:
+            if len(tried) < 2:  # noqa: PLR2004 - the first try
+                raise
+
+    def log(self, namespace: str, pod: str, container: str = "") -> Iterator[bytes]:
+        """What a container wrote, in pieces. A connection that breaks in the middle ends it with an error."""
+        query = f"?{urlencode({'container': container})}" if container else ""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        headers = {"Accept": "*/*", "User-Agent": "drctl"}
+        answer = self._retries.run(lambda: self._answer("GET", path + query, None, headers, again=True))
+        try:
+            yield from answer.stream(_LOG_PIECE)
+        except (HTTPError, OSError) as error:
+            raise faults.unreachable(self.server, path, _reason(error)) from error
+        finally:
+            answer.close()
+
+    def allowed(
+        self,
+        verb: str,
+        group: str,
+        resource: str,
+        namespace: str = "",
+        *,
+        name: str = "",
+        subresource: str = "",
+    ) -> bool:
+        """Whether RBAC lets us do this (SelfSubjectAccessReview).
+
+        Args:
+            verb: ``list``.
+            group: the API group; empty for the core group.
+            resource: the plural name.
+            namespace: empty for all, and for resources of the whole cluster.
+            name: of one object.
+            subresource: ``log``.
+        """
+        wanted = {
+            "verb": verb,
+            "group": group,
+            "resource": resource,
+            "namespace": namespace,
+            "name": name,
+            "subresource": subresource,
+        }
+        answer = self._json(
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            body={
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": {key: value for key, value in wanted.items() if value}},
+            },
+            again=True,
+        )
+        status = answer.get("status")
+        return isinstance(status, dict) and status.get("allowed") is True
+
+    def _json(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        return _decoded(self._send(method, path, **more), self.server, path)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        accept: str | None = None,
+        body: Mapping[str, Any] | list[Any] | None = None,
+        content_type: str = "application/json",
+        again: bool = False,
+        tried: list[None] | None = None,
+    ) -> bytes:
+        target = f"{path}?{urlencode(query)}" if query else path
+        headers = {"Accept": accept or "application/json", "User-Agent": "drctl"}
+        payload = None
+        if body is not None:
+            payload, headers["Content-Type"] = msgspec.json.encode(body), content_type
+
+        def attempt() -> bytes:
+            if tried is not None:
+                tried.append(None)
+            answer = self._answer(method, target, payload, headers, again=again)
+            try:
+                return bytes(answer.data)
+            except (HTTPError, OSError) as error:
+                raise self._passing(error, path, again=again) from error
+
+        return self._retries.run(attempt)
+
+    def _answer(
+        self, method: str, target: str, payload: bytes | None, headers: Mapping[str, str], *, again: bool
+    ) -> Any:
+        """One answer that says yes, its body not read yet."""
+        connection = self._connection
+        try:
+            return self._once(connection, method, target, payload, headers, again=again)
+        except Unauthorized:
+            if not self._renewed(connection):
+                raise
+            return self._once(self._connection, method, target, payload, headers, again=again)
+
+    def _once(
+        self,
+        connection: _Connection,
+        method: str,
+        target: str,
+        payload: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        again: bool,
+    ) -> Any:
+        place = target.partition("?")[0]
+        try:
+            answer = connection.pool.request(
+                method,
+                connection.host + target,
+                body=payload,
+                headers={**headers, **connection.authorization()},
+                timeout=self._timeout,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+            if _OK <= answer.status < _REDIRECTS:
+                self._date = str(answer.headers.get("Date", "")) or self._date
+                return answer
+            body = answer.data
+        except (HTTPError, OSError) as error:
+            raise self._passing(error, place, again=again) from error
+        failed = faults.refused(connection.host, method, place, answer.status, body)
+        if answer.status in (faults.PASSING if again else faults.UNDONE):
+            raise Passing(failed, faults.retry_after(answer.headers))
+        raise failed
+
+    def _passing(self, error: Exception, on: str, *, again: bool) -> Exception:
+        """What to raise when the connection failed: something to try again, or the failure itself."""
+        failure = faults.unreachable(self.server, on, _reason(error))
+        if _for_good(error) or not (again or isinstance(error, NewConnectionError)):
+            return failure
+        return Passing(failure)
+
+    def _renewed(self, used: _Connection) -> bool:
+        """Read the credentials again, once for all threads; False when they are still those that were refused."""
+        with _renewing:
+            if self._connection is not used:
+                return True
+            fresh = _Connection(self._config)
+            same = fresh.authorization() == used.authorization() and not fresh.configuration.cert_file
+            if same:
+                return False
+            self._connection = fresh
+            _log.info("the credentials were read again", server=fresh.host)
+            return True
+
+
+def _decoded(body: bytes, server: str, path: str) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise errors.SourceError(f"what {server} answered to {path} is not JSON", on=path) from error
+    if not isinstance(found, dict):
+        raise errors.SourceError(f"what {server} answered to {path} is no object", on=path)
+    return found
+
+
+def _configuration(config: ClusterConfig) -> Configuration:
+    made = Configuration()
+    made.retries = False
+    service_account = (
+        Path(incluster_config.SERVICE_TOKEN_FILENAME).is_file()
+        and incluster_config.SERVICE_HOST_ENV_NAME in os.environ
+    )
+    try:
+        if config.in_cluster or (service_account and not config.names_a_kubeconfig):
+            incluster_config.load_incluster_config(made)
+            return made
+        file = config.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+        with _library_complaints() as complaints:
+            kube_config.load_kube_config(
+                config_file=file, context=config.context, client_configuration=made, persist_config=False
+            )
+    except ConfigException as error:
+        raise _no_way(str(error)) from error
+    except Exception as error:  # the library lets through what any part of a broken file raises
+        raise _no_way(f"the kubeconfig cannot be used ({type(error).__name__})") from error
+    if complaints:
+        raise _no_way(complaints[0])
+    if not made.host or made.host.rstrip("/") == "http://localhost":
+        raise _no_way("the kubeconfig names no server")
+    return made
+
+
+@contextmanager
+def _library_complaints() -> Iterator[list[str]]:
+    """What the library logs instead of raising it: that an exec plugin failed."""
+    heard: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.getMessage())
+
+    root, ear = logging.getLogger(), Ear(logging.ERROR)
+    root.addHandler(ear)
+    try:
+        yield heard
+    finally:
+        root.removeHandler(ear)
+
+
+def _no_way(reason: str) -> errors.ConfigError:
+    first = log.masked(reason.strip().splitlines()[0][:300] if reason.strip() else "unknown")
+    return errors.ConfigError(
+        f"no way to the Kubernetes API: {first}",
+        hint="in a pod: mount its service account's token; elsewhere: set `cluster.kubeconfig` and `cluster.context`, or KUBECONFIG",
+    )
+
+
+def _for_good(error: BaseException) -> bool:
+    """Whether asking again is useless."""
+    text = type(error).__name__ + str(error)
+    return "CERTIFICATE_VERIFY_FAILED" in text or isinstance(error, LocationParseError)
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "its certificate is not trusted"
+    if "refused" in text:
+        return "connection refused"
+    return type(error).__name__
