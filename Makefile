@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test test-matrix kube-assets lint format bench clean
 
 help:
 	@echo "make demo    the whole main job on real servers, in about a minute"
 	@echo "make test    the tests (real PostgreSQL, S3 server and OpenBao, on loopback)"
+	@echo "make test-matrix    the tests of the cluster on every version of Kubernetes that is promised"
+	@echo "make kube-assets    build the Kubernetes control plane and Helm for the tests, once, into a cache"
 	@echo "make lint    ruff, mypy, import-linter, docstrings"
 	@echo "make bench   the same work done by drctl and by its peers"
 	@echo "make clean   remove the virtual environment and caches"
@@ -31,8 +33,16 @@ $(VENV)/.bench: $(VENV)/.base
 demo: $(VENV)/.base
 	$(BIN)/python -m devstack.demo
 
-test: $(VENV)/.base
+test: $(VENV)/.base kube-assets
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Some eight minutes on two cores the first time, then nothing: the programs are kept in ~/.cache/drctl-kube.
+kube-assets: $(VENV)/.base
+	$(BIN)/python -m devstack.kube_assets
+
+test-matrix: $(VENV)/.base
+	$(BIN)/python -m devstack.kube_assets 1.34 1.36 1.37
+	for minor in 1.34 1.36 1.37; do DRCTL_TEST_KUBERNETES=$$minor $(BIN)/python -m pytest tests/kube $(PYTEST_ARGS) || exit 1; done
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -46,17 +46,18 @@ class Authority:
         )
         return self.server_certificate, self.server_key
 
-    def issue_client(self, user: str) -> tuple[Path, Path]:
+    def issue_client(self, user: str, *, group: str | None = None) -> tuple[Path, Path]:
         """Make a certificate with which ``user`` logs in.
 
         Args:
             user: the common name.
+            group: the organization; Kubernetes takes it for a group.
 
         Returns:
             The files of the certificate and of its key.
         """
         certificate, key = self._directory / f"{user}.crt", self._directory / f"{user}.key"
-        self._issue(user, ExtendedKeyUsageOID.CLIENT_AUTH, None, certificate, key)
+        self._issue(user, ExtendedKeyUsageOID.CLIENT_AUTH, None, certificate, key, group)
         return certificate, key
 
     def _write_own(self) -> None:
@@ -88,11 +89,12 @@ class Authority:
         names: x509.SubjectAlternativeName | None,
         certificate_file: Path,
         key_file: Path,
+        group: str | None = None,
     ) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
-            _builder(_name(common_name), self._name, key.public_key())
+            _builder(_name(common_name, group), self._name, key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(issuer, critical=False)
@@ -109,8 +111,9 @@ class Authority:
         )
 
 
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+def _name(common_name: str, group: str | None = None) -> x509.Name:
+    groups = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group)] if group else []
+    return x509.Name([*groups, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _builder(

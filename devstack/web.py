@@ -44,7 +44,8 @@ def request(
     else:
         connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
-        connection.request(method, parts.path or "/", body, dict(headers or {}))
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request(method, target, body, dict(headers or {}))
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
