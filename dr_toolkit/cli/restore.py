@@ -23,6 +23,8 @@ _EPILOG = epilog(
     "drctl restore console-db --at 2026-11-23T08:00:00Z --yes",
     "drctl restore console-db --to conduktor_look",
     "drctl restore console-db --to file:/var/tmp/console.dump",
+    "drctl restore --undo --dry-run",
+    "drctl restore console-db --cleanup",
     "drctl restore console-base --to /var/lib/postgresql/restored",
     "drctl restore cortex --prefix blocks/ --to file:/var/tmp/blocks",
     codes=(0, 1, 2, 3, 5, 130, 143),
@@ -78,6 +80,16 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.option(
     "--resume", is_flag=True, help="With --point or --at for everything: go on where a run stopped."
 )
+@click.option(
+    "--undo",
+    is_flag=True,
+    help="Swap back to the databases from before the last restore, while they are there.",
+)
+@click.option(
+    "--cleanup",
+    is_flag=True,
+    help="Drop databases that restores put aside; each only after its name is typed.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask; sessions in the live database may be ended.")
 @common
 @click.pass_obj
@@ -98,15 +110,26 @@ def command(
     exact: bool,
     dry_run: bool,
     resume: bool,
+    undo: bool,
+    cleanup: bool,
     yes: bool,
 ) -> None:
     """Bring a component back, beside what is live; or everything; or, without arguments, show what can be restored.
 
     The snapshot goes into a new database, is compared with the source's digests, and only then gets the live name; the replaced
     database is kept. A postgres-base goes into a new directory, is checked by pg_verifybackup, started for a first query, and left
-    stopped. Needs a recipient with the role "read".
+    stopped. Needs a recipient with the role "read"; --undo and --cleanup need no repository.
     """
     context.configure_log()
+    if undo or cleanup:
+        others = (point, snapshot_id, at, to, tables, no_swap, no_owner, no_start, prefix, exact, resume)
+        if any(others) or (undo and cleanup):
+            raise click.UsageError("--undo and --cleanup go with COMPONENT, --dry-run and --yes only")
+        from dr_toolkit.cli import restore_back
+
+        back = restore_back.undo if undo else restore_back.cleanup
+        back(context, component, dry_run=dry_run, yes=yes)
+        return
     if snapshot_id is not None and at is not None:
         raise click.UsageError("choose one of --snapshot and --at")
     if tables and (to is None or to.startswith("file:")):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -90,8 +90,8 @@ class Beside:
         self.settings = settings.for_database(plan.new)
         self._sessions = sessions
         self._connection = sessions.enter_context(maintenance(settings.for_database(plan.live)))
-        _lock(self._connection, plan.live)
-        self.repaired = _repair(self._connection, plan.live)
+        lock(self._connection, plan.live)
+        self.repaired = repair_in(self._connection, plan.live)
         self._plan = plan
         self._marker = Marker(plan.live, plan.snapshot, "restoring", clock.rfc3339(clock.now()))
         self._ours = False
@@ -143,19 +143,9 @@ class Beside:
         try:
             server.query(self._connection, swap_sql.SWAP)
         except SourceError as error:
-            raise self._refusal(error) from error
+            raise refusal(self._connection, plan.live, plan.new, error) from error
         self._ours = False
-        [(attempts, milliseconds)] = server.query(
-            self._connection,
-            "SELECT current_setting('drctl.attempts'), current_setting('drctl.milliseconds')",
-        )
-        report = SwapReport(
-            live=plan.live,
-            old=plan.old,
-            ended=before if terminate else 0,
-            attempts=int(attempts),
-            unavailable_seconds=int(milliseconds) / 1000,
-        )
+        report = report_of(self._connection, plan.live, plan.old, before if terminate else 0)
         _log.info("names swapped", live=report.live, old=report.old, unavailable=report.unavailable_seconds)
         return report
 
@@ -175,7 +165,7 @@ class Beside:
             _log.info("session for the swap was lost, opening another")
             live = self.settings.for_database(self._plan.live)
             self._connection = self._sessions.enter_context(maintenance(live))
-            _lock(self._connection, self._plan.live)
+            lock(self._connection, self._plan.live)
 
     def _check_plan(self) -> None:
         """The plan may be old: somebody may have dropped or created the live database since."""
@@ -205,43 +195,20 @@ class Beside:
             "new": plan.new,
             "old": plan.old or "",
             "marker": replace(self._marker, state="swapping").text(),
-            "kept": f"replaced by drctl at {clock.rfc3339(clock.now())} with snapshot {plan.snapshot}; drop it when it is no longer needed",
+            "kept": swap_names.kept_comment(clock.rfc3339(clock.now()), plan.snapshot),
             "statements": json.dumps(statements),
             "later": json.dumps(later),
             "end_sessions": "on" if terminate else "off",
             "seconds": str(seconds),
         }
-        for name_, value in values.items():
-            server.query(connection, "SELECT set_config(%s, %s, false)", (f"drctl.{name_}", value))
-
-    def _refusal(self, error: SourceError) -> TargetError:
-        state = getattr(error.__cause__, "sqlstate", None)
-        live = self._plan.live
-        unaffected = f'"{live}" is as it was and takes connections'
-        if state in (swap_sql.REFUSED, _IN_USE):
-            found = clients(self._connection, live)
-            names = ", ".join(
-                f"{one.application or one.kind} ({one.user}, {one.address}, pid {one.pid})" for one in found
-            )
-            return TargetError(
-                f'"{live}" is in use: {names or error.message}',
-                hint="stop these clients, or allow their sessions to be ended with --yes",
-                unaffected=unaffected,
-            )
-        return TargetError(
-            f'the names of "{live}" and "{self._plan.new}" could not be swapped: {error.message}',
-            unaffected=unaffected,
-        )
+        configure(connection, values)
 
     def _mark(self, state: State) -> None:
         self._marker = replace(self._marker, state=state)
         self._comment(self._marker.text())
 
     def _comment(self, text: str) -> None:
-        name = server.identifier(self._plan.new)
-        server.query(
-            self._connection, server.statement("COMMENT ON DATABASE {name} IS {text}", name=name, text=text)
-        )
+        set_comment(self._connection, self._plan.new, text)
 
 
 @contextmanager
@@ -276,8 +243,8 @@ def repair(settings: ConnectionSettings) -> Repaired:
         SourceUnreachable: the server cannot be reached.
     """
     with maintenance(settings) as connection:
-        _lock(connection, settings.database)
-        return _repair(connection, settings.database)
+        lock(connection, settings.database)
+        return repair_in(connection, settings.database)
 
 
 def _discard_quietly(new: Beside, plan: RestorePlan, notes: Progress) -> None:
@@ -289,14 +256,16 @@ def _discard_quietly(new: Beside, plan: RestorePlan, notes: Progress) -> None:
         notes.note(f'"{plan.new}" could not be dropped; the next restore does it')
 
 
-def _repair(connection: server.Connection, live: str) -> Repaired:
+def repair_in(connection: server.Connection, live: str) -> Repaired:
+    """The same as `repair`, in a session that holds the lock."""
     reopened, dropped, left = [], [], []
     for name, open_, comment in server.query(connection, _DATABASES, (live,)):
         marker = swap_names.read_marker(comment)
         if marker is not None and marker.live == live:
             if _undo(connection, live, name, open_, comment):
                 reopened.append(live)
-            dropped.append(name)
+            if marker.state != swap_names.UNDOING:
+                dropped.append(name)
         elif comment is None and swap_names.looks_new(name, live):
             left.append(name)
     repaired = Repaired(tuple(reopened), tuple(dropped), tuple(left))
@@ -308,10 +277,15 @@ def _repair(connection: server.Connection, live: str) -> Repaired:
 def _undo(connection: server.Connection, live: str, name: str, open_: bool, comment: str | None) -> bool:
     """Drop one database that carries our marker; before, open the live one if a swap had closed both. Says whether it had."""
     marker = swap_names.read_marker(comment)
-    closed = marker is not None and marker.state == "swapping" and not open_
+    closed = marker is not None and marker.state in ("swapping", swap_names.UNDOING) and not open_
     # In this order: without the marker nobody would know who closed the live database.
     reopened = closed and _reopen(connection, live)
-    if marker is not None and marker.live == live:
+    if marker is None or marker.live != live:
+        return reopened
+    if marker.state == swap_names.UNDOING:  # somebody's data from before a restore, never ours to drop
+        _reopen(connection, name)
+        set_comment(connection, name, swap_names.kept_comment(marker.began, marker.snapshot))
+    else:
         _drop(connection, name)
     return reopened
 
@@ -332,7 +306,48 @@ def _drop(connection: server.Connection, name: str) -> None:
     )
 
 
-def _lock(connection: server.Connection, live: str) -> None:
+def set_comment(connection: server.Connection, name: str, text: str) -> None:
+    """Give a database a comment."""
+    database = server.identifier(name)
+    server.query(
+        connection, server.statement("COMMENT ON DATABASE {name} IS {text}", name=database, text=text)
+    )
+
+
+def configure(connection: server.Connection, values: Mapping[str, str]) -> None:
+    """Set the parameters of `swap_sql.SWAP` for this session."""
+    for name, value in values.items():
+        server.query(connection, "SELECT set_config(%s, %s, false)", (f"drctl.{name}", value))
+
+
+def report_of(connection: server.Connection, live: str, old: str | None, ended: int) -> SwapReport:
+    """What the swap that this session just made did."""
+    [(attempts, milliseconds)] = server.query(
+        connection, "SELECT current_setting('drctl.attempts'), current_setting('drctl.milliseconds')"
+    )
+    return SwapReport(live, old, ended, int(attempts), int(milliseconds) / 1000)
+
+
+def refusal(connection: server.Connection, live: str, new: str, error: SourceError) -> TargetError:
+    """A swap that the server refused, in words; the live database is as it was."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    unaffected = f'"{live}" is as it was and takes connections'
+    if state in (swap_sql.REFUSED, _IN_USE):
+        names = ", ".join(
+            f"{one.application or one.kind} ({one.user}, {one.address}, pid {one.pid})"
+            for one in clients(connection, live)
+        )
+        return TargetError(
+            f'"{live}" is in use: {names or error.message}',
+            hint="stop these clients, or allow their sessions to be ended with --yes",
+            unaffected=unaffected,
+        )
+    return TargetError(
+        f'the names of "{live}" and "{new}" could not be swapped: {error.message}', unaffected=unaffected
+    )
+
+
+def lock(connection: server.Connection, live: str) -> None:
     """Hold a lock for as long as the session lives; a killed run's session ends with it."""
     key = int.from_bytes(hashlib.sha256(f"drctl restore {live}".encode()).digest()[:8], "big", signed=True)
     if server.query(connection, "SELECT pg_try_advisory_lock(%s)", (key,))[0][0]:

@@ -6,6 +6,7 @@ A half-restored database carries a marker in its comment. Only what the marker s
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -16,10 +17,13 @@ from dr_toolkit.errors import TargetError
 NAME_LIMIT = 63
 """PostgreSQL cuts a longer name without a word, and then two names may become one."""
 
-State = Literal["restoring", "verified", "swapping"]
-_STATES = ("restoring", "verified", "swapping")
+State = Literal["restoring", "verified", "swapping", "undoing"]
+UNDOING: State = "undoing"
+"""The marker of a kept database that is being given its name back: whatever happens, it is kept."""
+_STATES = ("restoring", "verified", "swapping", UNDOING)
 _MARK = "drctl: "
 _MANY = 100
+_STAMP = re.compile(r"\d{8}T\d{6}Z\d*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +32,9 @@ class Marker:
 
     Attributes:
         live: name of the database that it is to become.
-        snapshot: id of the snapshot that it is restored from.
+        snapshot: id of the snapshot that it is restored from; while undoing, of the one that it was replaced with.
         state: how far it is.
-        began: when, RFC 3339.
+        began: when, RFC 3339; while undoing, when it was replaced.
     """
 
     live: str
@@ -54,6 +58,54 @@ def read_marker(comment: str | None) -> Marker | None:
         return None
     texts = all(isinstance(value, str) for value in values.values())
     return marker if texts and marker.state in _STATES else None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the comment of a database that drctl put aside says.
+
+    Attributes:
+        why: ``replaced`` by a restore, or ``undone``: the restored content, put aside by ``--undo``.
+        moment: when, RFC 3339.
+        snapshot: id of the snapshot that it was replaced with, or that it has the content of.
+    """
+
+    why: Literal["replaced", "undone"]
+    moment: str
+    snapshot: str
+
+
+_LATER = "go back: drctl restore --undo; drop it: drctl restore --cleanup"
+_REPLACED = re.compile(r"replaced by drctl at (\S+) with snapshot ([^\s;]+); ")
+_UNDONE = re.compile(r"put aside by drctl at (\S+), which undid snapshot ([^\s;]+); ")
+
+
+def kept_comment(moment: str, snapshot: str) -> str:
+    """The comment of a database that a restore replaced."""
+    return f"replaced by drctl at {moment} with snapshot {snapshot}; {_LATER}"
+
+
+def undone_comment(moment: str, snapshot: str) -> str:
+    """The comment of a restored database that was put aside again."""
+    return f"put aside by drctl at {moment}, which undid snapshot {snapshot}; {_LATER.split('; ')[1]}"
+
+
+def read_past(name: str, live: str, comment: str | None) -> Past | None:
+    """What a database beside ``live`` says that it was; None when drctl did not put it aside.
+
+    Its name must be exactly one that `old_name` gives for ``live``, and its comment one of ours.
+    """
+    _head, mark, stamp = name.rpartition("_old_")
+    if not mark or not _STAMP.fullmatch(stamp) or _cut(live, f"_old_{stamp}") != name:
+        return None
+    if (marker := read_marker(comment)) is not None:
+        undoing = marker.state == UNDOING and marker.live == live
+        return Past("replaced", marker.began, marker.snapshot) if undoing else None
+    if found := _REPLACED.match(comment or ""):
+        return Past("replaced", found[1], found[2])
+    if found := _UNDONE.match(comment or ""):
+        return Past("undone", found[1], found[2])
+    return None
 
 
 def check_name(name: str) -> None:

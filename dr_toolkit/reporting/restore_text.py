@@ -107,7 +107,10 @@ def done(item: Done) -> str:
     if item.unavailable_seconds is not None and item.kept:
         lines.append(f"  the name was unavailable for {item.unavailable_seconds:.3f} s")
     if item.kept:
-        lines.append(f'  the replaced database is kept as "{item.kept}"; drop it by hand when you are sure')
+        component = item.prepared.request.component
+        lines.append(f'  the replaced database is kept as "{item.kept}"')
+        lines.append(f"    go back to it: drctl restore {component} --undo")
+        lines.append(f"    drop it when you are sure: drctl restore {component} --cleanup")
     lines += [f"  note: {note}" for note in item.notes[:_SHOWN_NOTES]]
     if item.kept:
         lines.append("next: restart what uses the database, then look at it with your own eyes")
