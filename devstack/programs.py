@@ -150,7 +150,7 @@ def run(argv: Sequence[str], *, user: str | None = None, environment: Mapping[st
         ProgramError: it failed.
     """
     completed = subprocess.run(
-        _launch(argv, user, signal.SIGKILL),
+        launch(argv, user, signal.SIGKILL),
         env=dict(environment or base_environment()),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -217,7 +217,7 @@ class Server:
         """
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                _launch(argv, self._user, self._death_signal),
+                launch(argv, self._user, self._death_signal),
                 env=dict(environment or base_environment()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -311,6 +311,16 @@ def _stands_still(pid: int) -> bool:
     return set(states) == {"T"}
 
 
-def _launch(argv: Sequence[str], user: str | None, death_signal: signal.Signals) -> list[str]:
+def launch(argv: Sequence[str], user: str | None, death_signal: signal.Signals) -> list[str]:
+    """Make the command that starts a program so that it dies with us.
+
+    Args:
+        argv: the program's full path and its arguments.
+        user: the user to become; needs root.
+        death_signal: what it receives when we die.
+
+    Returns:
+        The command.
+    """
     number = str(int(death_signal))
     return [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), user or "-", number, *argv]

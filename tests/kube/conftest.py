@@ -13,6 +13,7 @@ import pytest
 from devstack import kube_assets
 from devstack.helm import Helm
 from devstack.kube import ControlPlane
+from devstack.kubelet import Kubelet
 
 CHARTS = Path(__file__).parent / "charts"
 
@@ -22,6 +23,13 @@ def control_plane(servers_root: Path) -> Iterator[ControlPlane]:
     """One control plane for the whole run; tests keep apart by namespaces of their own."""
     with ControlPlane(servers_root / "kube") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def kubelet(control_plane: ControlPlane) -> Iterator[Kubelet]:
+    """The one node: Pods run as processes. Tests add the images that they need."""
+    with Kubelet(control_plane, control_plane.authority) as node:
+        yield node
 
 
 @pytest.fixture
