@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import boto3
 from botocore.config import Config
@@ -32,6 +33,7 @@ _PARTS_LIMIT = 10_000
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _DONE = frozenset({200, 206})
 _GONE = frozenset({404, 412, 416})
+_UNANSWERED = frozenset({400, 403, 404, 405, 501})
 _MIB = 1 << 20
 COPY_LIMIT = 5 << 30
 """Bytes that a server copies by one request at most (CopyObject)."""
@@ -135,8 +137,10 @@ class Bucket:
         if listed.size:
             headers["Range"] = f"bytes={start}-{start + length - 1}"
 
+        query = _of_version(listed.version)
+
         def attempt() -> Got:
-            answer = self._send("GET", listed.key, headers)
+            answer = self._send("GET", listed.key, headers, query=query)
             if answer.headers.get("ETag", "").strip('"') != listed.etag:
                 raise Changed
             if len(answer.content) != length:
@@ -165,9 +169,10 @@ class Bucket:
         )
         return listed, facts.from_headers(there)
 
-    def tags_of(self, key: str) -> dict[str, str] | None:
-        """The object's tags; None when it is gone."""
-        ask = partial(self._client.get_object_tagging, Bucket=self.name, Key=key)
+    def tags_of(self, key: str, version: str = "") -> dict[str, str] | None:
+        """The tags of an object, or of one version of it; None when it is gone."""
+        more = {"VersionId": version} if version else {}
+        ask = partial(self._client.get_object_tagging, Bucket=self.name, Key=key, **more)
         try:
             found = self._run(key, ask, of_object=True)["TagSet"]
         except Changed:
@@ -213,29 +218,53 @@ class Bucket:
         self._in_parts(place, meta, enumerate(range(0, listed.size, size), 1), part)
         return key
 
-    def write(self, key: str, content: bytes, meta: Mapping[str, Any]) -> None:
-        """Write an object by one request."""
+    def write(self, key: str, content: bytes, meta: Mapping[str, Any]) -> str:
+        """Write an object by one request; returns the id of the new version, empty without versioning."""
         headers = facts.to_headers(meta)
-        self._run(key, lambda: self._send("PUT", key, headers, content))
+        answer = self._run(key, lambda: self._send("PUT", key, headers, content))
+        return answer.headers.get("x-amz-version-id", "")
 
-    def _send(self, method: str, key: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
-        answer = self._wire.request(method, key, headers, body)
+    def ask(self, query: str) -> Answer | None:
+        """Ask something about the bucket itself; None where the server does not know the question, or does not answer this user.
+
+        Args:
+            query: already encoded.
+
+        Raises:
+            SourceUnreachable: the server went away.
+            SourceError: there is no such bucket.
+        """
+
+        def attempt() -> Answer | None:
+            answer = self._wire.request("GET", "", {}, query=query)
+            if answer.status in _UNANSWERED and answer.code != "NoSuchBucket":
+                return None
+            return self._judged("GET", "", answer)
+
+        return self._run(self.where, attempt)
+
+    def _send(
+        self, method: str, key: str, headers: Mapping[str, str], body: bytes = b"", query: str = ""
+    ) -> Answer:
+        return self._judged(method, key, self._wire.request(method, key, headers, body, query))
+
+    def _judged(self, method: str, key: str, answer: Answer) -> Answer:
         if answer.status in _DONE:
             return answer
-        if method != "PUT" and answer.status in _GONE and answer.code != "NoSuchBucket":
+        if method != "PUT" and key and answer.status in _GONE and answer.code != "NoSuchBucket":
             raise Changed
         if answer.status in _PASSING:
             raise Passing(_unreachable(self.where, key, f"{answer.status} {answer.code}"))
-        raise _refused(self.where, key, answer.status, answer.code)
+        raise _refused(self.where, key or self.where, answer.status, answer.code)
 
-    def write_parts(self, key: str, parts: Iterator[bytes], meta: Mapping[str, Any]) -> None:
-        """Write a large object in parts; what is unfinished is given up on any error."""
+    def write_parts(self, key: str, parts: Iterator[bytes], meta: Mapping[str, Any]) -> str:
+        """Write a large object in parts; what is unfinished is given up on any error. Returns the id of the new version."""
 
         def part(here: dict[str, Any], number: int, content: bytes) -> str:
             send = partial(self._client.upload_part, **here, PartNumber=number, Body=content)
             return str(self._run(key, send)["ETag"])
 
-        self._in_parts({"Bucket": self.name, "Key": key}, meta, enumerate(parts, 1), part)
+        return self._in_parts({"Bucket": self.name, "Key": key}, meta, enumerate(parts, 1), part)
 
     def _in_parts(
         self,
@@ -243,7 +272,7 @@ class Bucket:
         meta: Mapping[str, Any],
         parts: Iterable[tuple[int, _Part]],
         send: Callable[[dict[str, Any], int, _Part], str],
-    ) -> None:
+    ) -> str:
         key = place["Key"]
         made = self._run(key, lambda: self._client.create_multipart_upload(**place, **facts.for_put(meta)))
         place["UploadId"] = made["UploadId"]
@@ -251,17 +280,19 @@ class Bucket:
         try:
             for number, content in parts:
                 done.append({"PartNumber": number, "ETag": send(place, number, content)})
-            self._run(
+            made = self._run(
                 key,
                 lambda: self._client.complete_multipart_upload(**place, MultipartUpload={"Parts": done}),
             )
+            return str(made.get("VersionId", ""))
         except BaseException:
             self._run(key, lambda: self._client.abort_multipart_upload(**place))
             raise
 
-    def delete(self, key: str) -> None:
-        """Delete an object; on a versioned bucket the server keeps it behind a delete marker."""
-        self._run(key, lambda: self._client.delete_object(Bucket=self.name, Key=key))
+    def delete(self, key: str) -> str:
+        """Delete an object; on a versioned bucket the server keeps it behind a delete marker, whose id is returned."""
+        made = self._run(key, lambda: self._client.delete_object(Bucket=self.name, Key=key))
+        return str(made.get("VersionId", ""))
 
     def _run(self, on: str, attempt: Callable[[], _Result], *, of_object: bool = False) -> _Result:
         def translated() -> _Result:
@@ -278,9 +309,15 @@ class Bucket:
             except SSLError as error:
                 raise _unreachable(self.where, on, "its certificate is not trusted") from error
             except (BotoCoreError, HTTPError) as error:
+                if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                    raise _unreachable(self.where, on, "its certificate is not trusted") from error
                 raise Passing(_unreachable(self.where, on, type(error).__name__)) from error
 
         return self._retries.run(translated)
+
+
+def _of_version(version: str) -> str:
+    return f"versionId={quote(version, safe='')}" if version else ""
 
 
 def _page(answer: Mapping[str, Any]) -> Page:

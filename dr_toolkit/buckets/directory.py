@@ -52,7 +52,7 @@ def places(source: EntrySource, prefix: str) -> Iterator[tuple[EntryInfo, str]]:
             directories.add(parent)
             parent = parent.rpartition("/")[0]
     for info in source.entries(prefix):
-        if facts.CHANGED in info.meta:
+        if facts.CHANGED in info.meta or info.kind == facts.MARKER:
             continue
         path = safe_path(info.path)
         yield info, f"{path}%" if path in directories else path

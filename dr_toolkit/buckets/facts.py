@@ -16,16 +16,23 @@ HEADERS = {
     "cache": "CacheControl",
 }
 """Our name and S3's parameter, for what is text on both sides."""
+NO_VERSION = "null"
+"""How S3 names the version of an object that was written without versioning."""
 TAGS = "tags"
 """In ``meta``: an object's tags, where they were asked for."""
 KIND = "object"
+VERSION, MARKER = "version", "delete-marker"
+"""Kinds of entries beside the objects, in a snapshot with all versions."""
 CHANGED = "changed_while_read"
 """In ``meta`` of an object that changed in the middle of reading: its content is a part of what was, and is never restored."""
 
 
 def identity(listed: Listed) -> dict[str, Any]:
     """By what an object is told to be unchanged."""
-    return {"etag": listed.etag, "modified": listed.modified}
+    found = {"etag": listed.etag, "modified": listed.modified}
+    if listed.version not in {"", NO_VERSION}:
+        found["version"] = listed.version
+    return found
 
 
 def is_same(listed: Listed, size: int, meta: Mapping[str, Any]) -> bool:
@@ -54,7 +61,7 @@ _INFORMATION = {"class", "version"}
 def from_headers(headers: Mapping[str, str]) -> dict[str, Any]:
     """The metadata in the headers of an answer to GetObject; what is not there is left out."""
     found: dict[str, Any] = {name: headers[key] for name, key in _WIRE.items() if headers.get(key)}
-    if found.get("version") == "null":
+    if found.get("version") == NO_VERSION:
         del found["version"]
     user = {
         key.lower().removeprefix(_USER): value

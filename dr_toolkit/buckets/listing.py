@@ -28,12 +28,14 @@ class Listed:
         size: bytes.
         etag: without quotes.
         modified: RFC 3339 or HTTP text, as the server gives it.
+        version: its id, where the listing says it; ``null`` is what was there before versioning.
     """
 
     key: str
     size: int
     etag: str
     modified: str
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

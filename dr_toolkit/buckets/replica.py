@@ -173,7 +173,7 @@ def _keep(writer: SnapshotWriter, carried: Carried, done: Done) -> None:
 
 def _delete(pool: ThreadPoolExecutor, route: Route, walk: Walk) -> int:
     """Only after every copy succeeded: a run that fails leaves more than it should, never less."""
-    waiting: deque[Future[None]] = deque()
+    waiting: deque[Future[Any]] = deque()
     count = 0
     for step in walk():
         if step.action != "delete":

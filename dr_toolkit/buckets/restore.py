@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from dr_toolkit.buckets import facts
 from dr_toolkit.buckets.client import PART, Bucket, part_size
@@ -46,6 +46,24 @@ class Plan:
     extra: int = 0
     torn: list[str] = field(default_factory=list)
     bytes: int = 0
+
+
+class Objects:
+    """Of a snapshot the objects alone, without older versions and delete markers.
+
+    Args:
+        source: the snapshot.
+    """
+
+    def __init__(self, source: EntrySource) -> None:
+        self._source = source
+        self.read = source.read
+
+    def entries(self, prefix: str = "") -> Iterator[EntryInfo]:
+        """See ``EntrySource``."""
+        return (
+            info for info in self._source.entries(prefix) if info.kind not in {facts.VERSION, facts.MARKER}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +135,7 @@ def run(
         What was done.
     """
     done = Plan()
-    waiting: deque[Future[None]] = deque()
+    waiting: deque[Future[Any]] = deque()
     with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-put") as pool:
         try:
             for step in walk:
@@ -144,11 +162,12 @@ def _copy(source: EntrySource, info: EntryInfo, bucket: Bucket, key: str, progre
         bucket.write(key, b"".join(source.read(info.path)), info.meta)
         progress.advance(info.size, 1)
         return
-    bucket.write_parts(key, _parts(source, info, progress), info.meta)
+    bucket.write_parts(key, parts(source, info, progress), info.meta)
     progress.advance(0, 1)
 
 
-def _parts(source: EntrySource, info: EntryInfo, progress: Progress) -> Iterator[bytes]:
+def parts(source: EntrySource, info: EntryInfo, progress: Progress) -> Iterator[bytes]:
+    """The content in parts of one size, as the plan of parts says; only the last may be smaller."""
     size, buffer = part_size(info.size), bytearray()
     for piece in source.read(info.path):
         buffer += piece

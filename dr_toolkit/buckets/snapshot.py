@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from dr_toolkit.buckets import facts
 from dr_toolkit.buckets.client import THREADS, Bucket, Changed, Got
-from dr_toolkit.buckets.listing import Listed, Listing
+from dr_toolkit.buckets.listing import Listed
 from dr_toolkit.repository.writer import Carried, SnapshotWriter
 
 RANGE = 4 << 20
@@ -91,7 +91,7 @@ class _Reading:
 
 def take(
     bucket: Bucket,
-    listing: Listing,
+    listing: Iterable[Listed],
     writer: SnapshotWriter,
     on_bytes: Callable[[int, int], None],
     *,
@@ -101,7 +101,7 @@ def take(
 
     Args:
         bucket: the source.
-        listing: complete.
+        listing: complete, and sorted.
         writer: a snapshot in the making; its parent is compared with.
         on_bytes: told bytes and objects as they are done.
         tags: ask for every object's tags, also where nothing else changed.
@@ -131,9 +131,9 @@ def take(
     return done
 
 
-def _steps(listing: Listing, writer: SnapshotWriter, done: Read) -> Iterator[_Step]:
+def _steps(listing: Iterable[Listed], writer: SnapshotWriter, done: Read) -> Iterator[_Step]:
     """The linear merge of two sorted sequences."""
-    parents = writer.parent_entries()
+    parents = (parent for parent in writer.parent_entries() if parent.info.kind == facts.KIND)
     parent = next(parents, None)
     for listed in listing:
         key = listed.key.encode()
@@ -173,7 +173,7 @@ def _start(reading: _Reading, step: _Step) -> None:
     for start, length in step.ranges[:2]:
         step.parts.append(reading.pool.submit(reading.bucket.read, step.listed, start, length))
     if reading.tags:
-        step.tags.append(reading.pool.submit(reading.bucket.tags_of, step.listed.key))
+        step.tags.append(reading.pool.submit(reading.bucket.tags_of, step.listed.key, step.listed.version))
 
 
 def _tags(step: _Step) -> dict[str, Any]:
@@ -205,7 +205,8 @@ def _write(
         try:
             first = step.parts.popleft().result()
         except Changed:
-            now = reading.bucket.head(step.listed.key)
+            # What was listed with its version is that moment's: what is there now is later.
+            now = None if step.listed.version else reading.bucket.head(step.listed.key)
             if now is None:
                 done.vanished.append(step.listed.key)
                 return

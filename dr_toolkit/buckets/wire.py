@@ -71,13 +71,22 @@ class Wire:
             **trust,
         )
 
-    def request(self, method: str, key: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
-        """Send one request about one object.
+    def request(
+        self, method: str, key: str, headers: Mapping[str, str], body: bytes = b"", query: str = ""
+    ) -> Answer:
+        """Send one request about one object; about the bucket itself where the key is empty.
+
+        Args:
+            method: HTTP's.
+            key: the object's.
+            headers: what is sent besides the signature.
+            body: of a PUT.
+            query: already encoded, without ``?``.
 
         Raises:
             HTTPError: urllib3's: no whole answer came.
         """
-        target = self._path + quote(key, safe="/~")
+        target = self._path + quote(key, safe="/~") + (f"?{query}" if query else "")
         signed = AWSRequest(method=method, url=self._endpoint + target, headers=dict(headers), data=body)
         S3SigV4Auth(self._credentials.get_frozen_credentials(), "s3", self._region).add_auth(signed)
         answer = self._pool.urlopen(

@@ -76,6 +76,12 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 )
 @click.option("--prefix", default="", metavar="PREFIX", help="For a bucket: only keys that begin with this.")
 @click.option("--exact", is_flag=True, help="For a bucket: delete objects that the snapshot does not have.")
+@click.option(
+    "--versions",
+    "history",
+    metavar="FILE",
+    help="For a bucket with versions: all: write every version and delete marker anew, the oldest first; FILE lists old and new ids.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
 @click.option(
     "--resume", is_flag=True, help="With --point or --at for everything: go on where a run stopped."
@@ -108,6 +114,7 @@ def command(
     no_start: bool,
     prefix: str,
     exact: bool,
+    history: str | None,
     dry_run: bool,
     resume: bool,
     undo: bool,
@@ -135,7 +142,7 @@ def command(
     if tables and (to is None or to.startswith("file:")):
         raise click.UsageError("--table needs --to with the name or URL of a database")
     if component is None:
-        if any((snapshot_id, to, tables, no_swap, no_owner, no_start, prefix, exact)):
+        if any((snapshot_id, to, tables, no_swap, no_owner, no_start, prefix, exact, history)):
             raise click.UsageError("name the COMPONENT that this option is for")
         restore_platform.whole(context, point, at, dry_run=dry_run, yes=yes, resume=resume)
         return
@@ -155,6 +162,7 @@ def command(
         start=not no_start,
         prefix=prefix,
         exact=exact,
+        history=history,
     )
     _one(context, request, dry_run=dry_run, yes=yes)
 
@@ -165,8 +173,12 @@ def _one(context: Context, request: Request, *, dry_run: bool, yes: bool) -> Non
 
     config = context.load_config()
     kind = opening.known_component(config, request.component).kind
-    if (request.prefix or request.exact) and kind != "bucket":
-        raise click.UsageError("--prefix and --exact are for a bucket")
+    if (request.prefix or request.exact or request.history) and kind != "bucket":
+        raise click.UsageError("--prefix, --exact and --versions are for a bucket")
+    if request.history and (request.exact or (request.to or "").startswith("file:")):
+        raise click.UsageError(
+            "--versions goes into a bucket, and not with --exact: nothing is deleted for good"
+        )
     job, view = kinds.restore_of(kind), restores.view_of(kind)
     with opening.opened_repository(config) as repository:
         prepared = job.prepare(config, repository, request)

@@ -42,6 +42,8 @@ class BucketConfig(ComponentFields):
     """Where the replica is; only with `mode: replica`. A URL alone means: at the same server."""
     tags: Annotated[bool, Field(strict=True)] = False
     """Also keep objects' tags, which takes a request for each object in each run. A replica at the same server has them anyway."""
+    versions: Literal["latest", "all"] = "latest"
+    """What a snapshot keeps of a bucket with versioning: the `latest` version of each object, or `all` versions and delete markers with their times and ids."""
     max_delete: Limit = "10%"
     """A replica deletes at most so many objects in one run: a percentage of those recorded, or a number. Above it nothing is deleted and the run ends with code 3."""
     max_change: Annotated[int, Field(strict=True, ge=0, le=100)] = 50
@@ -53,6 +55,13 @@ class BucketConfig(ComponentFields):
     def _only_for_snapshots(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("mode") == "replica":
             raise ValueError("has no meaning with `mode: replica`; remove it")
+        return value
+
+    @field_validator("versions")
+    @classmethod
+    def _history_of_snapshots(cls, value: str, info: ValidationInfo) -> str:
+        if value == "all" and info.data.get("mode") == "replica":
+            raise ValueError("a replica has the latest versions only; remove it, or use `mode: snapshot`")
         return value
 
     @field_validator("to")

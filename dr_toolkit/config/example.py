@@ -74,6 +74,7 @@ components:
     url: s3://conduktor-monitoring
     s3: {endpoint: "http://s3-minio:9000", access_key_id: env:S3_KEY, secret_access_key: env:S3_SECRET}
     tags: false                           # true: also keep tags, a request for each object
+    versions: latest                      # all: also older versions and delete markers of a bucket with versioning
     max_change: 50                        # percent gone or rewritten since the last snapshot: code 3, look at it
     schedule: "30 2 * * *"
   cortex-replica:

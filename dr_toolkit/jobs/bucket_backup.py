@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dr_toolkit import errors, log
-from dr_toolkit.buckets import snapshot
+from dr_toolkit import clock, errors, log
+from dr_toolkit.buckets import history, moment, snapshot
+from dr_toolkit.buckets.history import Kept
 from dr_toolkit.buckets.listing import Listing
+from dr_toolkit.buckets.versions import Versions
 from dr_toolkit.config import BucketConfig, ComponentConfig, Config
 from dr_toolkit.jobs import bucket_replica, opening
 from dr_toolkit.jobs.bucket_places import opened
@@ -16,6 +18,8 @@ from dr_toolkit.repository.writer import SnapshotWriter
 
 ALARM = "mass change: "
 """How a header's warning begins when the bucket changed so much that somebody should look."""
+
+_NAMED = 5
 
 _log = log.get("jobs.backup")
 
@@ -65,27 +69,31 @@ def take(
         return bucket_replica.take(config, repository, name, wanted, full=full, progress=progress)
     with (
         opened(config, wanted) as bucket,
-        Listing(bucket.where) as listing,
         SnapshotWriter(repository, name, wanted.kind, full=full) as writer,
+        moment.listed(bucket, history=wanted.versions == "all") as found,
     ):
         if writer.parent is not None and writer.parent.header.kind != wanted.kind:
             writer.parent = None  # it was a replica until now: its record has no content
         _log.info("started", component=name, parent=writer.parent.id if writer.parent else None)
-        listing.fill(bucket.pages())
-        progress.start(listing.bytes, name)
-        done = snapshot.take(bucket, listing, writer, progress.advance, tags=wanted.tags)
+        older = found.versions if wanted.versions == "all" else None
+        progress.start(found.listing.bytes + (older.older_bytes if older else 0), name)
+        done = snapshot.take(bucket, found.listing, writer, progress.advance, tags=wanted.tags)
+        kept = history.take(bucket, older, writer, progress.advance, tags=wanted.tags) if older else None
         alarm = snapshot.mass_change(done.before, done.gone, done.rewritten, wanted.max_change)
         source = {
             "bucket": bucket.name,
             "prefix": bucket.prefix,
-            "objects": listing.count - len(done.vanished),
+            **({"moment": clock.rfc3339(found.moment)} if found.moment else {}),
+            "objects": found.listing.count - len(done.vanished),
             "kept": done.kept,
             "added": done.added,
             "rewritten": done.rewritten,
             "gone": done.gone,
+            **(_history(older, kept) if older and kept else {}),
         }
         _log.info("source read", component=name, bytes=writer.bytes_source)
-        taken = writer.commit(source, [*([f"{ALARM}{alarm}"] if alarm else []), *done.warnings()])
+        warnings = [*([f"{ALARM}{alarm}"] if alarm else []), *found.warnings, *done.warnings()]
+        taken = writer.commit(source, [*warnings, *(_vanished(kept) if kept else [])])
     if alarm:
         raise errors.GuardTripped(
             f'snapshot "{taken.id}" was taken, but {alarm}',
@@ -94,3 +102,21 @@ def take(
             unaffected="earlier snapshots are as they were",
         )
     return taken
+
+
+def _history(older: Versions, kept: Kept) -> dict[str, int]:
+    """What the header says of older versions."""
+    return {
+        "older_versions": older.older_count - len(kept.vanished),
+        "older_versions_kept": kept.carried,
+        "delete_markers": older.markers,
+    }
+
+
+def _vanished(kept: Kept) -> list[str]:
+    if not kept.vanished:
+        return []
+    named = ", ".join(f'"{key}"' for key in kept.vanished[:_NAMED])
+    return [
+        f"{len(kept.vanished)} older versions were deleted for good while the backup ran, and are not in it: {named}"
+    ]

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dr_toolkit import clock, errors, log
-from dr_toolkit.buckets import directory, restore
+from dr_toolkit.buckets import directory, history_restore, restore
 from dr_toolkit.buckets.listing import Listing
 from dr_toolkit.buckets.replica_source import ReplicaSource
-from dr_toolkit.buckets.restore import Names, Plan
+from dr_toolkit.buckets.restore import Names, Objects, Plan
 from dr_toolkit.config import BucketConfig, Config
-from dr_toolkit.jobs import bucket_backup, bucket_replica, opening
+from dr_toolkit.jobs import bucket_backup, bucket_history, bucket_replica, opening
 from dr_toolkit.jobs.bucket_places import opened
 from dr_toolkit.jobs.restore import Request, choose
 from dr_toolkit.log import Progress
@@ -41,6 +41,7 @@ class Prepared:
         seconds_lost: time between the snapshot and now.
         bytes: of the snapshot.
         doubts: what speaks against this snapshot.
+        history: what would be done, where all versions are wanted.
     """
 
     request: Request
@@ -50,6 +51,7 @@ class Prepared:
     seconds_lost: float
     bytes: int
     doubts: tuple[str, ...] = ()
+    history: history_restore.Plan | None = None
 
 
 @dataclass(slots=True)
@@ -60,12 +62,14 @@ class Done:
         prepared: the plan.
         result: counts; None for a directory.
         files: written into a directory.
+        history: counts, where all versions were wanted.
         seconds: it took.
     """
 
     prepared: Prepared
     result: Plan | None = None
     files: int = 0
+    history: history_restore.Plan | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -101,9 +105,13 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
     ):
         names = _names(found, bucket.prefix)
         bucket.prefix = names.at_target(_wanted(request, names))
-        listing.fill(bucket.pages())
-        plan = restore.count(restore.steps(source, _wanted(request, names), listing, names))
         place = bucket.where
+        if request.history is not None:
+            bucket_history.check(found)
+            older = bucket_history.plan(source, bucket, _wanted(request, names), names, Path(request.history))
+            return Prepared(request, found, place, None, lost, size, doubted, older)
+        listing.fill(bucket.pages())
+        plan = restore.count(restore.steps(Objects(source), _wanted(request, names), listing, names))
     if request.exact and plan.extra and not plan.new + plan.replace + plan.same:
         raise errors.GuardTripped(
             f'snapshot "{found.id}" has nothing below "{request.prefix}": --exact would delete {plan.extra} objects and restore none',
@@ -121,10 +129,19 @@ def run(
     request, began = prepared.request, clock.monotonic()
     done = Done(prepared)
     component = opening.expect(opening.known_component(config, request.component), BucketConfig)
-    progress.start(prepared.plan.bytes if prepared.plan else prepared.bytes, f"{request.component}: writing")
+    planned = prepared.history or prepared.plan
+    progress.start(planned.bytes if planned else prepared.bytes, f"{request.component}: writing")
     with _source(config, component, repository, prepared.snapshot) as source:
-        if prepared.plan is None:
-            done.files = directory.write(source, Path(prepared.place), request.prefix, progress)
+        if request.history is not None:
+            with opened(config, component, request.to) as bucket:
+                names = _names(prepared.snapshot, bucket.prefix)
+                wanted = _wanted(request, names)
+                bucket.prefix = names.at_target(wanted)
+                done.history = bucket_history.run(
+                    source, bucket, wanted, names, Path(request.history), progress
+                )
+        elif prepared.plan is None:
+            done.files = directory.write(Objects(source), Path(prepared.place), request.prefix, progress)
         else:
             with (
                 opened(config, component, request.to) as bucket,
@@ -133,7 +150,7 @@ def run(
                 names = _names(prepared.snapshot, bucket.prefix)
                 bucket.prefix = names.at_target(_wanted(request, names))
                 listing.fill(bucket.pages())
-                steps = restore.steps(source, _wanted(request, names), listing, names)
+                steps = restore.steps(Objects(source), _wanted(request, names), listing, names)
                 done.result = restore.run(source, bucket, steps, exact=request.exact, progress=progress)
     done.seconds["write"] = clock.monotonic() - began
     _log.info("restored", to=prepared.place, snapshot=prepared.snapshot.id)

@@ -52,6 +52,6 @@ def restore_check(
     }
     if compared != written:
         failures.append(f"{written} objects were written and {compared} compared")
-    torn = found.header.entry_count - compared
+    torn = found.header.entry_count - compared - int(found.header.source.get("delete_markers", 0))
     notes = [f"{torn} objects changed while they were read, and are not restorable"] if torn else []
     return checks, failures, notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dr_toolkit.buckets import history_restore
 from dr_toolkit.buckets.restore import Plan
 from dr_toolkit.jobs.bucket_restore import Done, Prepared
 from dr_toolkit.reporting import documents
@@ -14,6 +15,8 @@ _NAMED = 5
 
 def replaces(prepared: Prepared) -> bool:
     """Whether an object of the target is overwritten or deleted."""
+    if prepared.history is not None:
+        return prepared.history.on_top > 0
     plan = prepared.plan
     return plan is not None and (plan.replace > 0 or (prepared.request.exact and plan.extra > 0))
 
@@ -26,6 +29,8 @@ def plan(prepared: Prepared) -> str:
         f"  taken {header.time}, {duration(max(0.0, prepared.seconds_lost))} ago: what was written since then is not in it",
         *(f"  WARNING: {doubt}" for doubt in prepared.doubts),
     ]
+    if prepared.history is not None:
+        return "\n".join([*lines, *_history(prepared), ""])
     if found is None:
         lines.append(f"  {size(prepared.bytes)} as files, to {prepared.place}")
         return "\n".join([*lines, ""])
@@ -51,6 +56,7 @@ def plan_document(prepared: Prepared) -> dict[str, Any]:
         "replaces": replaces(prepared),
         "exact": prepared.request.exact,
         "objects": _counts(prepared.plan) if prepared.plan else None,
+        "versions": _versions(prepared.history),
         "warnings": list(prepared.doubts),
     }
 
@@ -58,6 +64,12 @@ def plan_document(prepared: Prepared) -> dict[str, Any]:
 def done(item: Done) -> str:
     """What a restore did."""
     took = duration(item.seconds["write"])
+    if item.history is not None:
+        made = item.history
+        return (
+            f"{item.prepared.place}: {made.versions} versions ({size(made.bytes)}) and {made.markers} delete markers written, "
+            f"{made.same} keys were the same; the ids are in {item.prepared.request.history}; it took {took}\n"
+        )
     if item.result is None:
         return f"{item.prepared.place} has {item.files} objects as files, and their metadata in %objects.jsonl; it took {took}\n"
     found = item.result
@@ -77,9 +89,47 @@ def done_document(item: Done) -> dict[str, Any]:
         "to": item.prepared.place,
         "files": item.files,
         "objects": _counts(item.result) if item.result else None,
+        "versions": _versions(item.history),
+        "report": item.prepared.request.history,
         "exact": item.prepared.request.exact,
         "seconds": {name: round(value, 3) for name, value in item.seconds.items()},
         "warnings": list(item.prepared.doubts),
+    }
+
+
+def _history(prepared: Prepared) -> list[str]:
+    found = prepared.history
+    if found is None:
+        return []
+    lines = [
+        f"  to {prepared.place}: {found.versions} versions ({size(found.bytes)}) and {found.markers} delete markers to write, the oldest first",
+        f"  {found.new} keys are new there, {found.goes_on} go on where a restore stopped, {found.same} are the same",
+        f"  ids and times will be the target's; {prepared.request.history} will list them beside the snapshot's",
+    ]
+    if found.on_top:
+        lines.append(
+            f"  {found.on_top} keys have another history there: this one is written over it, and all of it stays below"
+        )
+    if found.torn:
+        named = ", ".join(f'"{key}"' for key in found.torn[:_NAMED])
+        lines.append(
+            f"  WARNING: {len(found.torn)} versions could not be read whole and are not restored: {named}"
+        )
+    return lines
+
+
+def _versions(found: history_restore.Plan | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "keys_new": found.new,
+        "keys_continued": found.goes_on,
+        "keys_same": found.same,
+        "keys_on_top": found.on_top,
+        "versions": found.versions,
+        "delete_markers": found.markers,
+        "not_restorable": found.torn,
+        "bytes": found.bytes,
     }
 
 

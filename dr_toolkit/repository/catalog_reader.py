@@ -176,9 +176,9 @@ class TreeReader:
             return None
         return covered(path, walk)
 
-    def whole_entries(self) -> Iterator[tuple[EntryInfo, list[Extent | Zeros]]]:
-        """All entries with their extents, in order of path, read once from end to end."""
-        walk = self.leaves()
+    def whole_entries(self, start: str = "") -> Iterator[tuple[EntryInfo, list[Extent | Zeros]]]:
+        """Entries with their extents, in order of path, read once from ``start`` to the end."""
+        walk = self.leaves((start.encode(), records.BEGIN) if start else None)
         for path, record in walk:
             if not isinstance(record, Begin):
                 raise _out_of_order()

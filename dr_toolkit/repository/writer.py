@@ -171,12 +171,12 @@ class SnapshotWriter:
 
     # -- what the parent has ------------------------------------------------------------------------------------------
 
-    def parent_entries(self) -> Iterator[Carried]:
-        """The parent's entries in order of path; nothing without a parent."""
+    def parent_entries(self, start: str = "") -> Iterator[Carried]:
+        """The parent's entries in order of path, those from ``start`` on; nothing without a parent."""
         if self.parent is None:
             return
         tree, _packs = self._repository.trees(self.parent)
-        for info, extents in tree.whole_entries():
+        for info, extents in tree.whole_entries(start):
             present = all(self._known.keeps(e.pack) for e in extents if isinstance(e, Extent))
             yield Carried(info, extents, present)
 
