@@ -150,3 +150,6 @@ class PostgresBaseConfig(ComponentFields):
     """How the server's checkpoint at the start is made: at once, or spread over time to spare its disk."""
     max_rate: Annotated[int, Field(ge=32, le=1048576)] | None = None
     """At most so many KiB each second are read from the server. Without it, no limit."""
+    audit_every: Annotated[int, Field(ge=0, le=1000)] = 10
+    """After so many increments (PostgreSQL 17 and newer, with `summarize_wal`) the cluster is read whole once, and every page is held
+    against what the increments said. 0: never, but where an increment cannot be had."""

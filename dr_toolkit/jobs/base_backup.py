@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 from dr_toolkit import errors, log
 from dr_toolkit.config import ComponentConfig, Config, PostgresBaseConfig
-from dr_toolkit.jobs import opening
+from dr_toolkit.jobs import base_plan, opening
 from dr_toolkit.jobs.kinds import Source
 from dr_toolkit.log import Progress
-from dr_toolkit.postgres import base_backup, base_checks, base_manifest, server, server_facts, tools
+from dr_toolkit.postgres import (
+    base_backup,
+    base_checks,
+    base_manifest,
+    base_method,
+    server,
+    server_facts,
+    tools,
+)
 from dr_toolkit.postgres.base_backup import BaseBackup
 from dr_toolkit.postgres.base_checks import BaseFacts
+from dr_toolkit.postgres.base_increment import Unfit
+from dr_toolkit.postgres.base_method import State
 from dr_toolkit.postgres.connection import ConnectionSettings
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.repository import Repository
@@ -38,26 +49,58 @@ def take(
     """
     wanted = opening.expect(component, PostgresBaseConfig)
     settings = opening.source_settings(wanted, config)
-    found, source, chosen, size = _look(settings)
+    found, source, chosen, size, now = _look(settings)
     progress.start(size, name)
-    with SnapshotWriter(repository, name, wanted.kind, full=full, ordered=False) as writer:
-        _log.info("started", component=name, parent=writer.parent.id if writer.parent else None)
-        with base_backup.held_wal(settings):
+    run = Run(config, repository, name, wanted, settings, chosen, found, now, {**source}, progress)
+    try:
+        return _taken(run, full=full, refused=None)
+    except Unfit as why:
+        _log.warning("increment given up", component=name, reason=why.message)
+        return _taken(run, full=full, refused=why.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one backup works with."""
+
+    config: Config
+    repository: Repository
+    name: str
+    wanted: PostgresBaseConfig
+    settings: ConnectionSettings
+    tools: Tools
+    found: BaseFacts
+    now: State | None
+    source: dict[str, Any]
+    progress: Progress
+
+
+def _taken(run: Run, *, full: bool, refused: str | None) -> Snapshot:
+    """Take the snapshot; ``refused`` says why an increment of the same run was given up."""
+    with SnapshotWriter(run.repository, run.name, run.wanted.kind, full=full, ordered=False) as writer:
+        _log.info("started", component=run.name, parent=writer.parent.id if writer.parent else None)
+        plan = base_plan.plan(run.repository, writer, run.settings, run.now, run.wanted.audit_every, refused)
+        with base_backup.held_wal(run.settings):
             made = base_backup.read_cluster(
-                settings,
+                run.settings,
                 writer,
-                chosen,
-                segment_size=found.segment_size,
-                checkpoint=wanted.checkpoint,
-                max_rate=wanted.max_rate,
-                on_bytes=progress.advance,
+                run.tools,
+                segment_size=run.found.segment_size,
+                checkpoint=run.wanted.checkpoint,
+                max_rate=run.wanted.max_rate,
+                on_bytes=run.progress.advance,
+                files=plan.files,
+                increment_of=plan.manifest,
             )
-        _log.info("source read", component=name, bytes=writer.bytes_source)
-        warnings = [*settings.warnings, *base_checks.warnings(found)]
+        _log.info("source read", component=run.name, bytes=writer.bytes_source, method=plan.method)
+        warnings = [*run.settings.warnings, *base_checks.warnings(run.found)]
         if made.damaged:
             warnings.append(f"the server found damaged pages: {made.damaged}")
+        plan.keep_notes(writer, made.manifest)
         return writer.commit(
-            {**source, "base": _base(found, made)}, warnings, status="damaged" if made.damaged else "good"
+            {**run.source, "base": {**_base(run.found, made), **plan.document()}},
+            warnings,
+            status="damaged" if made.damaged else "good",
         )
 
 
@@ -68,11 +111,11 @@ def look(config: Config, component: ComponentConfig) -> Source:
         SourceError: the server is not fit.
     """
     settings = opening.source_settings(opening.expect(component, PostgresBaseConfig), config)
-    _found, _source, chosen, size = _look(settings)
+    _found, _source, chosen, size, _now = _look(settings)
     return Source(settings.redacted(), size, chosen.directory)
 
 
-def _look(settings: ConnectionSettings) -> tuple[BaseFacts, dict[str, Any], Tools, int | None]:
+def _look(settings: ConnectionSettings) -> tuple[BaseFacts, dict[str, Any], Tools, int | None, State | None]:
     with closing(server.connect(settings)) as session:
         server.set_timeouts(session)
         found = base_checks.base_facts(session)
@@ -87,7 +130,8 @@ def _look(settings: ConnectionSettings) -> tuple[BaseFacts, dict[str, Any], Tool
         chosen = tools.choose(
             version, settings.programs, tls=settings.tls_required, needs=(base_backup.PROGRAM,)
         )
-        return found, server_facts.facts(session), chosen, base_checks.cluster_size(session)
+        source, size = server_facts.facts(session), base_checks.cluster_size(session)
+        return found, source, chosen, size, base_method.state(session)
 
 
 def _base(found: BaseFacts, made: BaseBackup) -> dict[str, Any]:
@@ -102,5 +146,4 @@ def _base(found: BaseFacts, made: BaseBackup) -> dict[str, Any]:
         "files": made.files,
         "superuser": found.superuser,
         "max_prepared_transactions": found.max_prepared_transactions,
-        "method": "full",
     }

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 from dr_toolkit import log, process
 from dr_toolkit.errors import DrctlError, ProgramError, SourceError, SourceUnreachable
 from dr_toolkit.postgres import base_manifest, server
+from dr_toolkit.postgres.base_increment import Unfit
 from dr_toolkit.postgres.base_manifest import WalRange
+from dr_toolkit.postgres.base_overlay import PlainFiles
 from dr_toolkit.postgres.base_tar import Member, Readable, TarStream
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.entries import EntrySink
 
-FILES = "cluster/"
-"""Before the path of each file of the cluster."""
 MANIFEST = "backup_manifest"
 PROGRAM = "pg_basebackup"
 
 _log = log.get("postgres.base")
 _WAL = re.compile(r"pg_wal/([0-9A-F]{24})")
 _CHECKSUMS = re.compile(r"checksum error occurred|checksum verification fail", re.IGNORECASE)
+_INCREMENT = re.compile(
+    r"(WAL summar|manifest|incremental backup|timeline \d+ (not|was)|summariz)[^\n]*", re.IGNORECASE
+)
+"""What a server says that does not have what an increment needs."""
 _GONE = re.compile(
     r"server closed the connection|terminating connection|could not connect|connection to server .* failed|"
     r"could not receive data|the database system is|no connection to the server",
@@ -43,6 +48,7 @@ class BaseBackup:
         wal: sizes of WAL segments, by name.
         ranges: WAL that recovery needs.
         damaged: what the server said about page checksums; None when all were right.
+        manifest: the server's own, verbatim.
     """
 
     files: int = 0
@@ -50,11 +56,19 @@ class BaseBackup:
     wal: dict[str, int] = field(default_factory=dict)
     ranges: list[WalRange] = field(default_factory=list)
     damaged: str | None = None
+    manifest: bytes = b""
 
     @property
     def target(self) -> WalRange:
         """The last range: its end and timeline are what recovery must reach."""
         return self.ranges[-1]
+
+
+class FileWriter(Protocol):
+    """Writes the files of a cluster as entries."""
+
+    def write(self, member: Member, stream: TarStream, sink: EntrySink) -> None:
+        """Write one file or directory, whose content is the stream's next."""
 
 
 @contextmanager
@@ -92,6 +106,8 @@ def read_cluster(
     checkpoint: Literal["fast", "spread"] = "fast",
     max_rate: int | None = None,
     on_bytes: Callable[[int], None] | None = None,
+    files: FileWriter | None = None,
+    increment_of: bytes | None = None,
 ) -> BaseBackup:
     """Read a cluster into a sink that takes entries in any order. Whoever opened the sink commits or aborts it.
 
@@ -103,8 +119,11 @@ def read_cluster(
         checkpoint: how the server makes its checkpoint.
         max_rate: KiB each second at most.
         on_bytes: told the number of bytes after each read.
+        files: writes each file; else as the server sends it.
+        increment_of: ask for an increment against the backup that this manifest is of.
 
     Raises:
+        Unfit: the increment that was asked for cannot be had or used.
         SourceUnreachable: the server went away.
         SourceError: ``pg_basebackup`` failed, ended early, or WAL that recovery needs is not in the stream.
     """
@@ -114,33 +133,46 @@ def read_cluster(
         f"--checkpoint={checkpoint}",
         *([f"--max-rate={max_rate}"] if max_rate else []),
     ]
-    with credentials(settings) as env, process.Pipe(arguments, env=env | dict(tools.env)) as pipe:
-        made, manifest = BaseBackup(), b""
+    with (
+        _manifest_file(increment_of) as earlier,
+        credentials(settings) as env,
+        process.Pipe([*arguments, *earlier], env=env | dict(tools.env)) as pipe,
+    ):
+        made, writer = BaseBackup(), files or PlainFiles()
         try:
             stream = TarStream(cast("Readable", pipe.stdout), on_bytes)
             for member in stream.members():
                 if member.path == MANIFEST:
-                    manifest = b"".join(stream.content())
+                    made.manifest = b"".join(stream.content())
                 else:
-                    _write(member, stream, sink, made)
+                    writer.write(member, stream, sink)
+                    _count(member, made)
         except SourceError:
             # Where the stream has ended, pg_basebackup says why. Where it has not, it would wait for us for ever.
             if pipe.stdout is not None and not pipe.stdout.read(1):
                 _finish(pipe, settings, made)
             raise
         _finish(pipe, settings, made)
-    _check(made, manifest, segment_size)
+    _check(made, segment_size)
     sink.begin(MANIFEST, "manifest", cutting="fixed")
-    sink.write(manifest)
+    sink.write(made.manifest)
     sink.end({})
     return made
 
 
-def _write(member: Member, stream: TarStream, sink: EntrySink, made: BaseBackup) -> None:
-    sink.begin(FILES + member.path, member.kind, cutting="fixed")
-    for piece in stream.content():
-        sink.write(piece)
-    sink.end({"mode": member.mode})
+@contextmanager
+def _manifest_file(manifest: bytes | None) -> Iterator[list[str]]:
+    """The option for an increment: ``pg_basebackup`` reads the earlier manifest from a file."""
+    if manifest is None:
+        yield []
+        return
+    with tempfile.NamedTemporaryFile(prefix="drctl-manifest-") as file:
+        file.write(manifest)
+        file.flush()
+        yield [f"--incremental={file.name}"]
+
+
+def _count(member: Member, made: BaseBackup) -> None:
     if member.kind == "directory":
         made.directories += 1
         return
@@ -149,10 +181,10 @@ def _write(member: Member, stream: TarStream, sink: EntrySink, made: BaseBackup)
         made.wal[found[1]] = member.size
 
 
-def _check(made: BaseBackup, manifest: bytes, segment_size: int) -> None:
-    if not manifest:
+def _check(made: BaseBackup, segment_size: int) -> None:
+    if not made.manifest:
         raise SourceError("the server sent no backup manifest", unaffected="no snapshot was made")
-    made.ranges = base_manifest.wal_ranges(manifest)
+    made.ranges = base_manifest.wal_ranges(made.manifest)
     missing = base_manifest.missing_segments(made.ranges, segment_size, made.wal)
     if missing:
         raise SourceError(
@@ -187,6 +219,8 @@ def _explained(error: ProgramError, settings: ConnectionSettings) -> DrctlError:
             f"the server went away during the backup: {said}", on=on, unaffected="no snapshot was made"
         )
     hint = None
+    if found := _INCREMENT.search(error.stderr):
+        return Unfit(f"the server cannot make the increment: {found[0].strip()}", on=on)
     if "pg_hba.conf" in error.stderr:
         hint = 'pg_hba.conf needs a line for the database "replication" and the backup\'s role'
     elif "permission denied" in error.stderr or "must be superuser or replication" in error.stderr:

@@ -13,7 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from dr_toolkit.errors import Damaged, TargetError
 from dr_toolkit.log import Progress
-from dr_toolkit.postgres.base_backup import FILES, MANIFEST
+from dr_toolkit.postgres.base_backup import MANIFEST
+from dr_toolkit.postgres.base_overlay import FILES
+from dr_toolkit.postgres.base_sums import Checksums
 from dr_toolkit.repository.entries import EntryInfo, EntrySource
 
 MARKER = ".drctl-restore.json"
@@ -69,8 +71,9 @@ def write_cluster(source: EntrySource, directory: Path, snapshot: str, progress:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         (directory / MARKER).write_text(json.dumps({"snapshot": snapshot}))
-        count = _write_all(source, directory, progress)
-        _write_file(source, EntryInfo(MANIFEST, "manifest", -1), directory / MANIFEST, progress)
+        sums = Checksums(b"".join(source.read(MANIFEST)))
+        count = _write_all(source, directory, progress, sums)
+        _write_manifest(sums.manifest(), directory / MANIFEST)
         _make_durable(directory)
     return count
 
@@ -91,7 +94,7 @@ def give_to(directory: Path, user: str) -> None:
                 shutil.chown(Path(place) / name, user)
 
 
-def _write_all(source: EntrySource, directory: Path, progress: Progress) -> int:
+def _write_all(source: EntrySource, directory: Path, progress: Progress, sums: Checksums) -> int:
     count, last = 0, None
     waiting: deque[Future[None]] = deque()
     with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-file") as pool:
@@ -108,7 +111,7 @@ def _write_all(source: EntrySource, directory: Path, progress: Progress) -> int:
                 if info.path == _LAST:
                     last = info, target
                     continue
-                waiting.append(pool.submit(_write_file, source, info, target, progress))
+                waiting.append(pool.submit(_write_file, source, info, target, progress, sums))
                 if len(waiting) > _WAITING:
                     waiting.popleft().result()
             while waiting:
@@ -117,23 +120,36 @@ def _write_all(source: EntrySource, directory: Path, progress: Progress) -> int:
             pool.shutdown(wait=True, cancel_futures=True)
     if last is None:
         raise Damaged("the snapshot has no control file", fault="structure", on=_LAST)
-    _write_file(source, *last, progress)
+    _write_file(source, *last, progress, sums)
     return count
 
 
-def _write_file(source: EntrySource, info: EntryInfo, target: Path, progress: Progress) -> None:
+def _write_file(
+    source: EntrySource, info: EntryInfo, target: Path, progress: Progress, sums: Checksums
+) -> None:
+    path = info.path.removeprefix(FILES)
     if target.exists() and target.stat().st_size == info.size:
+        if sums.wants(path):
+            for _piece in sums.through(path, source.read(info.path)):
+                pass
         progress.advance(info.size, 1)
         return
     partial = target.with_name(target.name + _PARTIAL)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        for piece in source.read(info.path):
+        for piece in sums.through(path, source.read(info.path)):
             file.write(piece)
             progress.advance(len(piece))
         os.fchmod(file.fileno(), _mode(info))
     partial.rename(target)
     progress.advance(0, 1)
+
+
+def _write_manifest(content: bytes, target: Path) -> None:
+    partial = target.with_name(target.name + _PARTIAL)
+    partial.write_bytes(content)
+    partial.chmod(0o600)
+    partial.rename(target)
 
 
 def _mode(info: EntryInfo) -> int:

@@ -78,6 +78,12 @@ class TarStream:
             self._left -= len(piece)
             yield piece
 
+    def take(self, size: int) -> bytes:
+        """The next bytes of the present member's content: as many as asked, fewer only at its end."""
+        piece = self._exactly(min(self._left, size))
+        self._left -= len(piece)
+        return piece
+
     def _exactly(self, size: int) -> bytes:
         data = self._stream.read(size) if size else b""
         if self._on_bytes is not None and data:

@@ -55,6 +55,16 @@ class EntrySink(Protocol):
         """Close the entry and attach its metadata."""
 
 
+class OverlaySink(EntrySink, Protocol):
+    """A sink whose snapshot has a parent: an entry may take parts of the parent's entry of the same path, unread."""
+
+    def keep(self, length: int) -> None:
+        """The next ``length`` bytes are those of the parent's entry at the same place. Its content must reach so far."""
+
+    def zeros(self, length: int) -> None:
+        """The next ``length`` bytes are zero."""
+
+
 class EntrySource(Protocol):
     """Where a component reads entries. Safe to use from several threads at once."""
 

@@ -11,10 +11,12 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
+
 from dr_toolkit import clock, errors, log
 from dr_toolkit.repository import layout, pack
 from dr_toolkit.repository.catalog_reader import TreeReader
-from dr_toolkit.repository.records import Extent, PackUse
+from dr_toolkit.repository.records import Extent, PackUse, Zeros
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
 from dr_toolkit.repository.store import ListedObject
@@ -58,22 +60,27 @@ class ParentWindow:
         self._order: deque[tuple[int, bytes]] = deque()
         self._places: dict[bytes, tuple[int, Place]] = {}
         self._read = 0
+        self._path: str | None = None
 
-    def begin(self, path: str) -> bool:
-        """Move to another entry; whether the parent has it."""
+    def begin(self, path: str) -> None:
+        """Move to another entry."""
         self._order.clear()
         self._places.clear()
         self._read = 0
-        found = self._entries.extents(path) if self._entries else None
-        if found is None:
-            self._extents = iter(())
-            return False
-        self._extents = (e for e in found if isinstance(e, Extent))
+        self._extents = iter(())
+        self._path = path
+
+    def _open(self) -> None:
+        """Look at the parent's entry: not before something is asked, because most of an increment's entries ask nothing."""
+        found = self._entries.extents(self._path) if self._entries and self._path is not None else None
+        self._path = None
+        self._extents = (e for e in found or () if isinstance(e, Extent))
         self._fill(WINDOW)
-        return bool(self._order)
 
     def find(self, chunk_id: bytes) -> Place | None:
         """The chunk's place, if the window holds it."""
+        if self._path is not None:
+            self._open()
         found = self._places.get(chunk_id)
         if found is None:
             return None
@@ -94,6 +101,53 @@ class ParentWindow:
                 self._order.append((self._read, extent.chunk_id))
                 self._places[extent.chunk_id] = (self._read, place_of(extent))
             self._read += 1
+
+
+class KeptExtents:
+    """Parts of the parent's entries, for entries that take them over. Within an entry they are asked for in ascending order.
+
+    Args:
+        entries: the parent's entries tree; None without a parent.
+    """
+
+    def __init__(self, entries: TreeReader | None) -> None:
+        self._entries = entries
+        self._path: str | None = None
+        self._walk: Iterator[Extent | Zeros] = iter(())
+        self._ahead: Extent | Zeros | None = None
+
+    def cut(self, path: str, offset: int, length: int) -> Iterator[Extent | Zeros]:
+        """What covers ``length`` bytes at ``offset``.
+
+        Raises:
+            Damaged: the parent's entry does not reach so far.
+        """
+        if path != self._path:
+            self._path, self._ahead = path, None
+            self._walk = (self._entries.extents(path) if self._entries else None) or iter(())
+        end = offset + length
+        while offset < end:
+            if self._ahead is None or self._ahead.offset + self._ahead.length <= offset:
+                self._ahead = next(self._walk, None)
+                if self._ahead is None:
+                    raise errors.Damaged(
+                        f'the parent\'s entry "{path}" is shorter than it was', fault="structure", on=path
+                    )
+                continue
+            part = part_of(self._ahead, offset, end)
+            yield part
+            offset += part.length
+
+
+def part_of(extent: Extent | Zeros, start: int, end: int) -> Extent | Zeros:
+    """The part of an extent that lies between two offsets of its entry; itself when that is all of it."""
+    first, last = max(start, extent.offset), min(end, extent.offset + extent.length)
+    if (first, last) == (extent.offset, extent.offset + extent.length):
+        return extent
+    if isinstance(extent, Zeros):
+        return Zeros(first, last - first)
+    moved = extent.start + first - extent.offset
+    return msgspec.structs.replace(extent, offset=first, length=last - first, start=moved)
 
 
 class Recent:
@@ -223,6 +277,7 @@ class Known:
         avoid = self.lost | {pack for pack, use in self._packs.items() if _is_sparse(use)}
         self._avoid = avoid
         self._window = ParentWindow(entries, avoid)
+        self._kept = KeptExtents(entries)
 
     def _listed(self, repository: Repository) -> Iterator[ListedObject]:
         for item in repository.store.list(layout.PACKS):
@@ -249,6 +304,10 @@ class Known:
     def keeps(self, pack_id: bytes) -> bool:
         """Whether the parent's chunks in this pack may be referred to again: it is there, and still well used."""
         return pack_id in self._packs and pack_id not in self._avoid
+
+    def kept(self, path: str, offset: int, length: int) -> Iterator[Extent | Zeros]:
+        """The parent's extents of that part of its entry."""
+        return self._kept.cut(path, offset, length)
 
     def remember(self, chunk_id: bytes, place: Place) -> None:
         """A chunk was stored by this run."""

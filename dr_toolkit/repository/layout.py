@@ -84,6 +84,11 @@ def parse_snapshot_name(name: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
+def note_name(snapshot_id: str, name: str) -> str:
+    """``notes/<snapshot id>/<name>``."""
+    return f"{NOTES}{snapshot_id}/{name}"
+
+
 def point_name(point_id: str) -> str:
     """``points/<id>``."""
     return POINTS + point_id

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +71,24 @@ class Carry:
     extents: Sequence[Extent | Zeros]
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """A part of the parent's entry of the same path that is taken over, at the same place."""
+
+    entry: Open
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Zero bytes."""
+
+    entry: Open
+    offset: int
+    length: int
+
+
 @dataclass(slots=True)
 class _Batch:
     """Chunks of one entry, in order. ``skip`` bytes at the start of each chunk are not content (private entries)."""
@@ -85,8 +103,8 @@ class _Batch:
     compressed: Future[list[bytes]] | None = None
 
 
-Item = Open | Piece | End | Carry
-_Step = _Batch | Open | End | Carry
+Item = Open | Piece | End | Carry | Keep | Hole
+_Step = _Batch | Open | End | Carry | Keep | Hole
 
 
 class Stages:
@@ -134,6 +152,8 @@ class Stages:
             self._buffer = self._buffer + item.content if self._buffer else item.content
             self._cut(item.entry, final=item.final)
         else:
+            if isinstance(item, Keep | Hole):
+                item.entry.handed += item.length
             self._hashing.append(item)
         self.drain(BATCHES)
 
@@ -190,16 +210,23 @@ class Stages:
             self._tree.add(item.entry.path, records.FINISH, Finish(item.entry.size, dict(item.meta)))
         elif isinstance(item, Carry):
             self._settle_carried(item.info, item.extents)
+        elif isinstance(item, Hole):
+            self._tree.add(item.entry.path, item.offset, Zeros(item.offset, item.length))
+        elif isinstance(item, Keep):
+            self._settle_extents(item.entry.path, self._known.kept(item.entry.path, item.offset, item.length))
         else:
             self._settle_batch(item)
 
     def _settle_carried(self, info: EntryInfo, extents: Sequence[Extent | Zeros]) -> None:
         self._tree.add(info.path, records.BEGIN, Begin(info.path, info.kind))
+        self._settle_extents(info.path, extents)
+        self._tree.add(info.path, records.FINISH, Finish(info.size, dict(info.meta)))
+
+    def _settle_extents(self, path: str, extents: Iterable[Extent | Zeros]) -> None:
         for extent in extents:
             if isinstance(extent, Extent):
                 self._output.use(place_of(extent), self._known.size_of(extent.pack))
-            self._tree.add(info.path, extent.offset, extent)
-        self._tree.add(info.path, records.FINISH, Finish(info.size, dict(info.meta)))
+            self._tree.add(path, extent.offset, extent)
 
     def _settle_batch(self, batch: _Batch) -> None:
         compressed = iter(batch.compressed.result() if batch.compressed else ())

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from dr_toolkit import errors
-from dr_toolkit.repository import crypto, keyring, layout, pack, snapshot
+from dr_toolkit.repository import crypto, keyring, layout, pack, snapshot, zstd
 from dr_toolkit.repository.catalog_reader import Pages, TreeReader
 from dr_toolkit.repository.keyring import KeyFile, Keyring, Recipient
 from dr_toolkit.repository.snapshot import Finding, Snapshot
@@ -274,6 +274,31 @@ class Repository:
         name = layout.snapshot_name(header.component, header.id)
         body = self._put_sealed(name, b"S", snapshot.encode_header(header))
         return Snapshot(header, crypto.digest(body))
+
+    def put_note(self, snapshot_id: str, name: str, content: bytes) -> tuple[tuple[str, int, bytes], int]:
+        """Store a note of a snapshot that is about to be committed: its row in the header, and the object's size."""
+        body = self._put_sealed(layout.note_name(snapshot_id, name), b"N", content)
+        return (name, len(content), crypto.digest(content)), len(body)
+
+    def note(self, found: Snapshot, name: str) -> bytes | None:
+        """A note's content, checked against the header; None when the snapshot has none of that name.
+
+        Raises:
+            ObjectMissing, Damaged: it is not what the header says.
+        """
+        row = next((row for row in found.header.notes if row[0] == name), None)
+        if row is None:
+            return None
+        on = layout.note_name(found.id, name)
+        body = self.store.get(on)
+        epoch = crypto.parse_header(body[: crypto.HEADER_SIZE], b"N", on)
+        opener = crypto.Opener(
+            body[: crypto.HEADER_SIZE], self.keys.catalog_key(epoch, on), self.repository_id, b"N", on
+        )
+        content = zstd.decompress_stream(b"".join(crypto.open_all_frames(body, opener, on)), row[1], on)
+        if (len(content), crypto.digest(content)) != row[1:]:
+            raise errors.Damaged(f'the note "{on}" is not the one that is named', fault="structure", on=on)
+        return content
 
     def _put_sealed(self, name: str, kind: bytes, payload: bytes) -> bytes:
         epoch = self.keys.current.epoch

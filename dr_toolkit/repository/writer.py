@@ -14,7 +14,7 @@ from dr_toolkit.repository import known, layout, records, snapshot
 from dr_toolkit.repository.catalog import PageStore, TreeWriter
 from dr_toolkit.repository.entries import Cutting, EntryInfo
 from dr_toolkit.repository.pack_output import PackOutput
-from dr_toolkit.repository.pipeline import SEGMENT, Carry, End, Open, Piece, Pipeline, Stages
+from dr_toolkit.repository.pipeline import SEGMENT, Carry, End, Hole, Keep, Open, Piece, Pipeline, Stages
 from dr_toolkit.repository.record_spool import RecordSpool
 from dr_toolkit.repository.records import Extent, Zeros
 from dr_toolkit.repository.repository import Repository
@@ -77,6 +77,7 @@ class SnapshotWriter:
         self._entry: Open | None = None
         self._last_path = b""
         self.entries = self.bytes_source = 0
+        self._notes: dict[str, bytes] = {}
         self._stages = Stages(
             self._known,
             self._output,
@@ -106,6 +107,11 @@ class SnapshotWriter:
         self._pipeline.close()
         if self._spool is not None:
             self._spool.close()
+
+    @property
+    def lost(self) -> int:
+        """How many packs of the parent are gone: what they held cannot be kept."""
+        return len(self._known.lost)
 
     @property
     def bytes_new(self) -> int:
@@ -169,6 +175,29 @@ class SnapshotWriter:
         self.entries += 1
         self.bytes_source += entry.size
 
+    def keep(self, length: int) -> None:
+        """See ``OverlaySink``."""
+        entry = self._passed(length)
+        if length:
+            self._pipeline.add(Keep(entry, entry.size - length, length))
+
+    def zeros(self, length: int) -> None:
+        """See ``OverlaySink``."""
+        entry = self._passed(length)
+        if length:
+            self._pipeline.add(Hole(entry, entry.size - length, length))
+
+    def _passed(self, length: int) -> Open:
+        entry = self._current()
+        if self._buffer:
+            self._hand_over(entry, final=True)
+        entry.size += length
+        return entry
+
+    def note(self, name: str, content: bytes) -> None:
+        """Keep what the next backup must read, beside the snapshot (docs/format.md, section 9)."""
+        self._notes[name] = content
+
     # -- what the parent has ------------------------------------------------------------------------------------------
 
     def parent_entries(self, start: str = "") -> Iterator[Carried]:
@@ -229,8 +258,10 @@ class SnapshotWriter:
         deadline = self._known.oldest(self._started) + timedelta(
             seconds=self._repository.keys.identity.grace_seconds / 2
         )
+        snapshot_id = layout.new_timed_id(moment)
+        notes = [self._repository.put_note(snapshot_id, *note) for note in self._notes.items()]
         header = Header(
-            id=layout.new_timed_id(moment),
+            id=snapshot_id,
             component=self._component,
             kind=self._kind,
             time=clock.rfc3339(moment),
@@ -244,8 +275,9 @@ class SnapshotWriter:
             entry_count=self.entries,
             bytes_source=self.bytes_source,
             bytes_new=self.bytes_new,
-            bytes_stored=self.bytes_stored,
+            bytes_stored=self.bytes_stored + sum(stored for _row, stored in notes),
             seen=snapshot.unnamed(self._snapshots),
+            notes=[row for row, _stored in notes],
             warnings=[*self.warnings, *behind, *warnings],
             source=dict(source),
             tool=f"drctl {__version__}",

@@ -15,6 +15,7 @@ LEVEL = 1
 _BLOCK_HEADER = 3
 _RLE, _RESERVED = 1, 3
 _CHECKSUM = 4
+_STEP = 64 << 10
 
 
 class _OfThread(threading.local):
@@ -67,6 +68,29 @@ def decompress(frame: bytes | memoryview, limit: int, on: str) -> bytes:
     if length > len(frame) or len(content) != stated:
         raise errors.Damaged("the content is not of the size that it states", fault="structure", on=on)
     return content
+
+
+def decompress_stream(data: bytes, limit: int, on: str) -> bytes:
+    """Decompress a zstd stream that need not state its size.
+
+    Raises:
+        Damaged: not one whole stream, or more than ``limit`` bytes.
+    """
+    engine = zstandard.ZstdDecompressor().decompressobj()
+    parts, size = list[bytes](), 0
+    try:
+        for start in range(0, len(data), _STEP):
+            parts.append(engine.decompress(data[start : start + _STEP]))
+            size += len(parts[-1])
+            if size > limit:
+                raise errors.Damaged(f"more than {limit} bytes of content", fault="structure", on=on)
+    except zstandard.ZstdError as error:
+        raise errors.Damaged(
+            "the compressed content does not decompress", fault="structure", on=on
+        ) from error
+    if not engine.eof or engine.unused_data:
+        raise errors.Damaged("the compressed content is not one stream", fault="truncated", on=on)
+    return b"".join(parts)
 
 
 def _content(frame: bytes | memoryview, stated: int) -> bytes:

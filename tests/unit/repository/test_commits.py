@@ -378,7 +378,7 @@ def test_the_window_moves_along_and_stays_bounded(monkeypatch):
     monkeypatch.setattr(known, "WINDOW", 50)
     parent = Entries(1000)
     window = ParentWindow(parent, ())  # type: ignore[arg-type]
-    assert window.begin("a")
+    window.begin("a")
     for number in range(1000):
         found = window.find(chunk_id(number))
         assert found is not None
@@ -388,7 +388,7 @@ def test_the_window_moves_along_and_stays_bounded(monkeypatch):
         assert parent.read <= number + 51
     assert window.find(chunk_id(0)) is None
     assert window.find(chunk_id(960)) is not None
-    assert not window.begin("b")
+    window.begin("b")
     assert window.find(chunk_id(960)) is None
 
 

@@ -1,0 +1,142 @@
+"""How one base backup reads the cluster: whole, or as an increment against the parent; and what is kept for the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from dr_toolkit import errors, log
+from dr_toolkit.postgres import base_increment, base_limits, base_manifest, base_marks, base_method
+from dr_toolkit.postgres.base_marks import Marks
+from dr_toolkit.postgres.base_method import Before, State
+from dr_toolkit.postgres.base_overlay import FILES, MarkedFiles, OverlaidFiles, Parent, PlainFiles
+from dr_toolkit.postgres.connection import ConnectionSettings
+from dr_toolkit.repository.repository import Repository
+from dr_toolkit.repository.snapshot import Snapshot
+from dr_toolkit.repository.writer import SnapshotWriter
+
+MANIFEST_NOTE = "backup-manifest"
+_log = log.get("jobs.backup")
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one run does.
+
+    Attributes:
+        files: writes the cluster's files.
+        manifest: what the server's increment is asked against; None for a full read.
+        reason: why the cluster is read whole; None for an increment.
+        increments: since the cluster was last read whole, this one counted.
+        now: the server's state.
+    """
+
+    files: PlainFiles | OverlaidFiles
+    manifest: bytes | None
+    reason: str | None
+    increments: int
+    now: State | None
+
+    @property
+    def method(self) -> str:
+        """In a word."""
+        return "full" if self.manifest is None else "increment"
+
+    def keep_notes(self, writer: SnapshotWriter, manifest: bytes) -> None:
+        """Keep what the next increment is asked against."""
+        if isinstance(self.files, MarkedFiles | OverlaidFiles):
+            writer.note(MANIFEST_NOTE, manifest)
+            writer.note(base_marks.NOTE, self.files.marks.encoded())
+
+    def document(self) -> dict[str, Any]:
+        """For the snapshot's header."""
+        return {
+            "method": self.method,
+            "reason": self.reason,
+            "increments": self.increments,
+            "state": self.now.document() if self.now else None,
+        }
+
+
+def plan(
+    repository: Repository,
+    writer: SnapshotWriter,
+    settings: ConnectionSettings,
+    now: State | None,
+    audit_every: int,
+    refused: str | None,
+) -> Plan:
+    """Choose.
+
+    Args:
+        repository: with the parent.
+        writer: of the snapshot that is made.
+        settings: the source.
+        now: the server's state; None when it cannot make increments.
+        audit_every: how many increments at most.
+        refused: why an increment was given up already.
+    """
+    parent = writer.parent
+    base = _base_of(parent)
+    before = (
+        Before(base.get("state"), int(base.get("increments", 0)), _has_notes(parent), writer.lost)
+        if parent
+        else None
+    )
+    reason = refused or base_method.reason_for_full(now, before, audit_every)
+    if reason is None and parent is not None and now is not None:
+        try:
+            return _increment(repository, writer, parent, settings, now)
+        except errors.DataError as error:
+            reason = f"the parent's notes cannot be used: {error.message}"
+    files = MarkedFiles(now.shape) if now is not None else PlainFiles()
+    return Plan(files, None, reason, 0, now)
+
+
+def _increment(
+    repository: Repository, writer: SnapshotWriter, parent: Snapshot, settings: ConnectionSettings, now: State
+) -> Plan:
+    manifest, marks = repository.note(parent, MANIFEST_NOTE), repository.note(parent, base_marks.NOTE)
+    if manifest is None or marks is None:
+        raise errors.ObjectMissing("a note is not there", fault="missing")
+    sizes, overlays = _files_of(repository, parent)
+    base = _base_of(parent)
+    old = Parent(
+        sizes,
+        overlays,
+        Marks.decoded(marks),
+        base_manifest.parse_lsn(str(base["start_lsn"])),
+        int(base["timeline"]),
+        partial(base_limits.read, settings, now.shape),
+    )
+    files = OverlaidFiles(now.shape, old, writer)
+    asked = base_manifest.for_upload(manifest, _sent_whole)
+    return Plan(files, asked, None, int(base.get("increments", 0)) + 1, now)
+
+
+def _sent_whole(path: str) -> bool:
+    """Visibility maps: what the server's summaries say of them is not right in many versions, and they are small."""
+    file = base_increment.relation_file(path)
+    return file is not None and file.fork == base_increment.VISIBILITY_MAP
+
+
+def _files_of(repository: Repository, parent: Snapshot) -> tuple[dict[str, int], dict[str, int]]:
+    sizes, overlays = {}, {}
+    tree, _packs = repository.trees(parent)
+    for info in tree.entries(FILES):
+        path = info.path.removeprefix(FILES)
+        sizes[path] = info.size
+        if count := info.meta.get("overlays"):
+            overlays[path] = int(count)
+    return sizes, overlays
+
+
+def _has_notes(parent: Snapshot | None) -> bool:
+    return parent is not None and {MANIFEST_NOTE, base_marks.NOTE} <= {row[0] for row in parent.header.notes}
+
+
+def _base_of(parent: Snapshot | None) -> Mapping[str, Any]:
+    base = parent.header.source.get("base") if parent else None
+    return base if isinstance(base, dict) else {}

@@ -1,0 +1,115 @@
+"""What tests of whole clusters share: a configured repository, backups by the write role alone, and restored clusters to ask."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devstack.postgres import PostgresServer
+from dr_toolkit.config import Config, load
+from dr_toolkit.jobs import backup, base_restore, initialise, opening, restore
+from dr_toolkit.keys import key_file
+from dr_toolkit.log import NoProgress
+from dr_toolkit.postgres import base_files, base_start, server
+from dr_toolkit.postgres.base_start import Target
+from dr_toolkit.repository.reader import SnapshotReader
+
+if TYPE_CHECKING:
+    from dr_toolkit.postgres.connection import ConnectionSettings
+    from dr_toolkit.repository.snapshot import Snapshot
+
+COMPONENT = "base"
+
+
+def open_directory(prefix: str = "drctl-base-") -> Path:
+    """A directory that the server's user can enter, as pytest's own is not."""
+    path = Path(tempfile.mkdtemp(prefix=prefix))
+    path.chmod(0o755)
+    return path
+
+
+class BaseSite:
+    """A repository in a directory and a server; everything runs in this process."""
+
+    def __init__(self, root: Path, source: PostgresServer, **fields: object) -> None:
+        self.root, self.source = root, source
+        os.environ["DRCTL_TEST_DB"] = source.password
+        lines = "".join(f"\n    {name}: {value}" for name, value in fields.items())
+        text = f"""
+version: 1
+repository: {{url: "file://{root}/repository"}}
+keys:
+  write: {{type: key-file, role: write, path: {root}/write.key}}
+  read: {{type: key-file, role: read, path: {root}/read.key}}
+components:
+  {COMPONENT}:
+    kind: postgres-base
+    connection: {{host: {source.host}, port: {source.port}, database: postgres, user: postgres, password: "env:DRCTL_TEST_DB"}}{lines}
+verify: {{programs: "{source._server_programs}"}}
+"""
+        for role in ("write", "read"):
+            key_file.generate(root / f"{role}.key")
+        self.config = self._load("people", text)
+        initialise.run(self.config)
+        # A CronJob's: nothing in it can read content.
+        self.job = self._load("job", "\n".join(x for x in text.split("\n") if "role: read" not in x))
+
+    def _load(self, name: str, text: str) -> Config:
+        path = self.root / f"{name}.yaml"
+        path.write_text(text)
+        return load(path)
+
+    def outcome(self, **options: Any) -> backup.Outcome:
+        """One run with the write role."""
+        with opening.opened_repository(self.job) as repository:
+            return backup.run(self.job, repository, backup.Request(**options), NoProgress())
+
+    def backup(self, **options: Any) -> Snapshot:
+        """One good snapshot."""
+        outcome = self.outcome(**options)
+        assert not outcome.failures, outcome.failures
+        return outcome.snapshots[0]
+
+    def restore(self, taken: Snapshot, *, start: bool = True) -> Path:
+        """Write a snapshot's cluster; ``start`` has it verified, started and asked as users have it."""
+        place = self.root / f"restored-{taken.id}"
+        request = restore.Request(COMPONENT, snapshot=taken.id, to=str(place), start=start)
+        with opening.opened_repository(self.config) as repository:
+            prepared = base_restore.prepare(self.config, repository, request)
+            base_restore.run(self.config, repository, prepared, NoProgress(), end_sessions=False)
+        return place
+
+    @contextmanager
+    def running(self, taken: Snapshot) -> Iterator[ConnectionSettings]:
+        """A restored cluster that answers; gone when the block ends."""
+        place = self.root / f"running-{taken.id}"
+        tools = base_restore.programs_for(self.config, taken)
+        with opening.opened_repository(self.config) as repository, SnapshotReader(repository, taken) as reader:
+            base_files.write_cluster(reader, place, taken.id, NoProgress())
+        base_start.verify_files(tools, place)
+        base_files.finish(place)
+        user = base_restore.owner(place)
+        if user is not None:
+            base_files.give_to(place, user)
+        try:
+            with base_start.started(tools, place, Target.of(taken.header.source), user) as settings:
+                yield settings
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def ask(settings: ConnectionSettings, query: str, database: str | None = None) -> list[tuple[Any, ...]]:
+    """Rows of a query in a restored cluster."""
+    wanted = settings.for_database(database) if database else settings
+    with server.connect(wanted) as session:
+        return server.query(session, query)
+
+
+def base_of(taken: Snapshot) -> dict[str, Any]:
+    """What a snapshot says of its own making."""
+    return taken.header.source["base"]
