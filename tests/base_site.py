@@ -89,7 +89,10 @@ verify: {{programs: "{source._server_programs}"}}
         """A restored cluster that answers; gone when the block ends."""
         place = self.root / f"running-{taken.id}"
         tools = base_restore.programs_for(self.config, taken)
-        with opening.opened_repository(self.config) as repository, SnapshotReader(repository, taken) as reader:
+        with (
+            opening.opened_repository(self.config) as repository,
+            SnapshotReader(repository, taken) as reader,
+        ):
             base_files.write_cluster(reader, place, taken.id, NoProgress())
         base_start.verify_files(tools, place)
         base_files.finish(place)

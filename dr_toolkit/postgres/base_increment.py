@@ -137,9 +137,7 @@ def read_head(take: Callable[[int], bytes], size: int, shape: Shape, path: str) 
         raise _misshapen(path, "its size does not fit")
     numbers = take(head - _FIXED)[: 4 * count] if count else b""
     blocks = struct.unpack(f"{order}{count}I", numbers)
-    if any(b <= a for a, b in itertools.pairwise(blocks)) or (
-        blocks and blocks[-1] >= shape.segment
-    ):
+    if any(b <= a for a, b in itertools.pairwise(blocks)) or (blocks and blocks[-1] >= shape.segment):
         raise _misshapen(path, "its blocks are out of order")
     return Increment(blocks, truncation)
 

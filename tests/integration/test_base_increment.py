@@ -50,7 +50,9 @@ def test_an_increment_is_a_full(site: BaseSite) -> None:
         sql.execute(dsn, change)
         taken.append(site.backup())
         expected.append(sql.rows(dsn, CONTENT))
-    assert [base_of(each)["method"] for each in taken] == ["full", *["increment"] * 3], [base_of(t) for t in taken]
+    assert [base_of(each)["method"] for each in taken] == ["full", *["increment"] * 3], [
+        base_of(t) for t in taken
+    ]
     assert taken[1].header.bytes_stored < taken[0].header.bytes_stored / 2
     site.restore(taken[2])
     for each, content in zip(taken, expected, strict=True):
