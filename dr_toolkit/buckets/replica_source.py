@@ -43,7 +43,7 @@ class ReplicaSource:
         listed = Listed(self._names.at_target(path), size, etag, modified)
         for start in range(0, max(size, 1), PART):
             try:
-                yield self._bucket.read(listed, start, min(PART, size - start)).content
+                yield bytes(self._bucket.read(listed, start, min(PART, size - start)).content)
             except Changed:
                 raise DataError(
                     f'the replica\'s object "{listed.key}" is not the one that was recorded',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from blake3 import blake3
 from dr_toolkit.buckets import facts
 from dr_toolkit.buckets.client import THREADS, Bucket, Changed, Got
 from dr_toolkit.buckets.listing import Listed
+from dr_toolkit.buckets.reading import Part, Reader
 from dr_toolkit.repository.writer import Carried, SnapshotWriter
 
 RANGE = 4 << 20
@@ -76,17 +77,8 @@ class _Step:
     listed: Listed
     carried: Carried | None
     ranges: tuple[tuple[int, int], ...]
-    parts: deque[Future[Got]]
+    parts: deque[Part]
     tags: deque[Future[dict[str, str] | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """Who reads, from where, and whether tags are wanted as well."""
-
-    pool: ThreadPoolExecutor
-    bucket: Bucket
-    tags: bool
 
 
 def take(
@@ -113,21 +105,17 @@ def take(
     done = Read()
     waiting: deque[_Step] = deque()
     load = 0
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-object") as pool:
-        reading = _Reading(pool, bucket, tags)
-        try:
-            for step in _steps(listing, writer, done):
-                _start(reading, step)
-                waiting.append(step)
-                load += _weight(step)
-                while len(waiting) > AHEAD or load > AHEAD_BYTES:
-                    first = waiting.popleft()
-                    load -= _weight(first)
-                    _write(reading, first, writer, done, on_bytes)
-            while waiting:
-                _write(reading, waiting.popleft(), writer, done, on_bytes)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with Reader(bucket, tags=tags) as reading:
+        for step in _steps(listing, writer, done):
+            _start(reading, step)
+            waiting.append(step)
+            load += _weight(step)
+            while len(waiting) > AHEAD or load > AHEAD_BYTES:
+                first = waiting.popleft()
+                load -= _weight(first)
+                _write(reading, first, writer, done, on_bytes)
+        while waiting:
+            _write(reading, waiting.popleft(), writer, done, on_bytes)
     return done
 
 
@@ -168,10 +156,10 @@ def _weight(step: _Step) -> int:
     return 0 if step.carried else min(step.listed.size, RANGE * 2)
 
 
-def _start(reading: _Reading, step: _Step) -> None:
+def _start(reading: Reader, step: _Step) -> None:
     """Ask for the first two ranges; the others follow while it is written."""
     for start, length in step.ranges[:2]:
-        step.parts.append(reading.pool.submit(reading.bucket.read, step.listed, start, length))
+        step.parts.append(reading.ask(step.listed, start, length))
     if reading.tags:
         step.tags.append(reading.pool.submit(reading.bucket.tags_of, step.listed.key, step.listed.version))
 
@@ -191,7 +179,7 @@ def _carried(step: _Step, carried: Carried) -> Carried:
 
 
 def _write(
-    reading: _Reading,
+    reading: Reader,
     step: _Step,
     writer: SnapshotWriter,
     done: Read,
@@ -219,7 +207,7 @@ def _write(
 
 
 def _write_parts(
-    reading: _Reading,
+    reading: Reader,
     step: _Step,
     first: Got,
     writer: SnapshotWriter,
@@ -234,7 +222,7 @@ def _write_parts(
         on_bytes(len(got.content), 0)
         following = next(ranges, None)
         if following is not None:
-            step.parts.append(reading.pool.submit(reading.bucket.read, step.listed, *following))
+            step.parts.append(reading.ask(step.listed, *following))
         if not step.parts:
             break
         try:

@@ -10,11 +10,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import urllib3
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
+
+from dr_toolkit.buckets.lane import Lane
+from dr_toolkit.buckets.signing import Signer
 
 if TYPE_CHECKING:
     from dr_toolkit.repository.s3_settings import S3Settings
@@ -61,6 +64,8 @@ class Wire:
         self._region = settings.region
         self._endpoint = settings.bucket_endpoint(bucket) or _amazon(bucket, settings)
         self._path = f"/{bucket}/" if settings.addressing == "path" else "/"
+        self._ca_file, self._stall = settings.ca_file, stall_seconds
+        self._signer = Signer(credentials, settings.region, _host(self._endpoint))
         trust = {} if settings.plain_http else {"ca_certs": settings.ca_file, "cert_reqs": "REQUIRED"}
         self._pool = urllib3.connection_from_url(
             self._endpoint,
@@ -72,7 +77,12 @@ class Wire:
         )
 
     def request(
-        self, method: str, key: str, headers: Mapping[str, str], body: bytes = b"", query: str = ""
+        self,
+        method: str,
+        key: str,
+        headers: Mapping[str, str],
+        body: bytes | bytearray = b"",
+        query: str = "",
     ) -> Answer:
         """Send one request about one object; about the bucket itself where the key is empty.
 
@@ -92,12 +102,31 @@ class Wire:
         answer = self._pool.urlopen(
             method,
             target,
-            body=body if method == "PUT" else None,
+            body=bytes(body) if method == "PUT" else None,
             headers={name: _text(value) for name, value in signed.headers.items()},
             redirect=False,
             decode_content=False,
         )
         return Answer(answer.status, answer.headers, answer.data)
+
+    def head(
+        self,
+        method: str,
+        key: str,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+        query: str = "",
+    ) -> bytes:
+        """A signed request as a lane takes it.
+
+        Raises:
+            ValueError: a header cannot be sent so.
+        """
+        return self._signer.head(method, self._path + quote(key, safe="/~"), query, headers.items(), content)
+
+    def lane(self, connections: int) -> Lane:
+        """New connections for the requests of one thread."""
+        return Lane(self._endpoint, ca_file=self._ca_file, connections=connections, stall_seconds=self._stall)
 
     def close(self) -> None:
         """Close the connections."""
@@ -107,6 +136,13 @@ class Wire:
 def _amazon(bucket: str, settings: S3Settings) -> str:
     place = f"s3.{settings.region}.amazonaws.com"
     return f"https://{place}" if settings.addressing == "path" else f"https://{bucket}.{place}"
+
+
+def _host(endpoint: str) -> str:
+    """As the ``Host`` header says it: with the port only where it is not the usual one."""
+    parts = urlsplit(endpoint)
+    usual = {"http": ":80", "https": ":443"}[parts.scheme]
+    return parts.netloc.removesuffix(usual)
 
 
 def _text(value: str | bytes) -> str:
