@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,18 @@ def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 
     try:
         return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
+    """Read an option's RFC 3339 time."""
+    if value is None:
+        return None
+    from dr_toolkit import clock
+
+    try:
+        return clock.parse_rfc3339(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 

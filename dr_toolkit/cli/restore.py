@@ -10,7 +10,7 @@ import click
 
 from dr_toolkit.cli import restore_platform
 from dr_toolkit.cli.context import Context
-from dr_toolkit.cli.options import common, epilog
+from dr_toolkit.cli.options import common, epilog, moment
 
 if TYPE_CHECKING:
     from dr_toolkit.jobs.restore import Request
@@ -31,23 +31,12 @@ _EPILOG = epilog(
 )
 
 
-def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
-    from dr_toolkit import clock
-
-    if value is None:
-        return None
-    try:
-        return clock.parse_rfc3339(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 @click.command("restore", epilog=_EPILOG)
 @click.argument("component", required=False)
 @click.option("--point", metavar="NAME", help="Everything of this recovery point, in one order.")
 @click.option("--snapshot", "snapshot_id", metavar="ID", help="This snapshot; else the newest good one.")
 @click.option(
-    "--at", metavar="TIME", callback=_moment, help="The newest good snapshot not after this time (RFC 3339)."
+    "--at", metavar="TIME", callback=moment, help="The newest good snapshot not after this time (RFC 3339)."
 )
 @click.option(
     "--to",

@@ -33,7 +33,7 @@ from dr_toolkit.cli.options import common, epilog
 def command(context: Context, components: tuple[str, ...], metrics_path: Path | None) -> None:
     """Where each component stands against its objectives (RPO, RTO).
 
-    The RTO is measured: it is what the last passed verification by restore took. Needs a recipient with the role "write" or "read".
+    The RTO is measured: it is what the last passed verification by restore took, or the last drill's part. Needs a recipient with the role "write" or "read".
     """
     context.configure_log()
     from dr_toolkit.jobs import opening
@@ -42,8 +42,8 @@ def command(context: Context, components: tuple[str, ...], metrics_path: Path | 
 
     config = context.load_config()
     with opening.opened_repository(config) as repository:
-        standings = job.run(config, repository, components)
+        standings, last = job.run(config, repository, components)
     if metrics_path is not None:
         status.write_metrics(standings, metrics_path)
-    context.emit(status.document(standings), status.text(standings))
+    context.emit(status.document(standings, last), status.text(standings, last))
     sys.exit(job.exit_code(standings))

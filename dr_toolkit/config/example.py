@@ -100,6 +100,7 @@ verify:
 schedule:                                 # of drctl schedule; CronJobs have their own times
   time_zone: UTC                          # of every cron expression here; Europe/Paris
   verify: "0 4 * * 0"                     # every component, by restore; without it: never
+  drill: "0 5 1 * *"                      # a whole recovery point into scratch, timed; without it: never
 """
 
 

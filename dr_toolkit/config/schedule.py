@@ -24,3 +24,5 @@ class ScheduleConfig(Section):
     """The time zone of every cron expression of this file (`Europe/Paris`)."""
     verify: Cron | None = None
     """When to verify every component by restore: the five fields of cron. Without it, never."""
+    drill: Cron | None = None
+    """When to restore a whole recovery point into scratch (`drctl drill`): the five fields of cron. Without it, never."""

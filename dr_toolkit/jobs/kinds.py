@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dr_toolkit.jobs.gate import Check, Question
     from dr_toolkit.jobs.restore import Request
     from dr_toolkit.log import Progress
+    from dr_toolkit.postgres.sample import Sample
     from dr_toolkit.repository.repository import Repository
     from dr_toolkit.repository.snapshot import Snapshot
 
@@ -73,6 +74,15 @@ class Proof(Protocol):
         self, config: Config, repository: Repository, found: Snapshot, progress: Progress
     ) -> tuple[dict[str, Any], list[str], list[str]]:
         """What was checked (counts and seconds), failures, and harmless notes."""
+
+
+class Sampling(Protocol):
+    """Proves a part of a snapshot, where the whole is too large to restore every time."""
+
+    def sample_check(
+        self, config: Config, repository: Repository, found: Snapshot, progress: Progress, sample: Sample
+    ) -> tuple[dict[str, Any], list[str], list[str]]:
+        """As a proof; the counts say what was looked at and what was not."""
 
 
 class Restore(Protocol):
@@ -135,6 +145,22 @@ def foresight_of(kind: str) -> Foresight | None:
 def proof_of(kind: str) -> Proof:
     """Who proves snapshots of this kind."""
     return cast("Proof", _module(_row(kind).proof))
+
+
+def sampling_of(kind: str) -> Sampling:
+    """Who proves a part of a snapshot of this kind.
+
+    Raises:
+        UsageError: only the whole of it can be restored.
+    """
+    found = _module(_row(kind).proof)
+    if not hasattr(found, "sample_check"):
+        raise errors.UsageError(
+            f'of a "{kind}" no part can be restored alone',
+            hint="name the components of kind postgres-dump; of others take: drctl verify NAME --data=10",
+            unaffected="nothing was started",
+        )
+    return cast("Sampling", found)
 
 
 def restore_of(kind: str) -> Restore:

@@ -151,22 +151,38 @@ def plan(
         TargetError: a target cannot take its component; nothing was started.
     """
     stock = inspect.inventory(repository)
-    if point is not None:
-        found = inspect.find(repository, point)
-        if not isinstance(found, Point):
-            raise errors.UsageError(f'"{point}" is a snapshot and no recovery point', on=point)
-        name, chosen = found.name, of_point(found, stock.snapshots)
-    else:
-        assert at is not None  # noqa: S101  # for the type checker: one of both is given
-        name, chosen = clock.rfc3339(at), _at(config, stock.snapshots, at)
+    name, chosen = choose(config, repository, stock, point=point, at=at)
     finished = done(name)
-    seconds = _measured(stock)
+    seconds = measured(stock)
     steps = [
         _step(config, repository, snapshot, finished, seconds.get(snapshot.header.component))
         for snapshot in in_order(chosen)
     ]
     times = [s.snapshot.header.moment for s in steps]
     return Plan(name, tuple(steps), (max(times) - min(times)).total_seconds())
+
+
+def choose(
+    config: Config,
+    repository: Repository,
+    stock: inspect.Inventory,
+    *,
+    point: str | None,
+    at: datetime | None,
+) -> tuple[str, list[Snapshot]]:
+    """Name and snapshots of a point, or of a time.
+
+    Raises:
+        SnapshotMissing: the point, or a snapshot of it, is not there.
+        Damaged: a snapshot is not the one that the point names.
+    """
+    if point is None:
+        assert at is not None  # noqa: S101  # for the type checker: one of both is given
+        return clock.rfc3339(at), _at(config, stock.snapshots, at)
+    found = inspect.find(repository, point)
+    if not isinstance(found, Point):
+        raise errors.UsageError(f'"{point}" is a snapshot and no recovery point', on=point)
+    return found.name, of_point(found, stock.snapshots)
 
 
 def of_point(point: Point, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
@@ -257,7 +273,7 @@ def _step(
     return Step(name, kind, found, prepared, seconds=seconds)
 
 
-def _measured(stock: inspect.Inventory) -> Mapping[str, float]:
+def measured(stock: inspect.Inventory) -> Mapping[str, float]:
     """Seconds of the newest passed restore of each component."""
     passed = [
         (e.time, component, float(e.result["seconds"]))

@@ -16,6 +16,9 @@ from dr_toolkit.postgres import (
     scratch_places,
     tools,
 )
+from dr_toolkit.postgres import sample as sampling
+from dr_toolkit.postgres.compare import DumpFacts
+from dr_toolkit.postgres.sample import Sample
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
@@ -35,6 +38,23 @@ def restore_check(
         Damaged, ObjectMissing: the snapshot's own objects are.
         SourceError: no server programs of the right major version are at hand.
     """
+    return _check(config, repository, found, progress, None)
+
+
+def sample_check(
+    config: Config, repository: Repository, found: Snapshot, progress: Progress, sample: Sample
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """The same with a part of the rows; what is returned says exactly what was not looked at.
+
+    Raises:
+        UsageError: no table fits the patterns.
+    """
+    return _check(config, repository, found, progress, sample)
+
+
+def _check(
+    config: Config, repository: Repository, found: Snapshot, progress: Progress, sample: Sample | None
+) -> tuple[dict[str, Any], list[str], list[str]]:
     scratch_places.clean_leftovers()
     with SnapshotReader(repository, found) as source:
         toc = restore_plan.toc_of(source)
@@ -44,12 +64,29 @@ def restore_check(
         client = tools.choose(restore_needs.client_major(toc, major), programs)
         _log.info("scratch", major=major, snapshot=found.id)
         expected = restore_verify.expected_facts(source, toc)
+        _check_patterns(sample, expected)
         with server:
             try:
-                report = restore_verify.verify_restore(source, server, client, progress=progress)
+                report = restore_verify.verify_restore(
+                    source, server, client, sample=sample, progress=progress
+                )
             except errors.TargetError as error:
                 return {"server": toc.server_version}, [f"it does not restore: {error.message}"], []
     failures = compare.failures(report.differences)
     notes = [d.text for d in report.differences if d not in failures] + list(report.notes)
-    checks = {**expected.counts(), "server": toc.server_version, "seconds": report.seconds}
+    if sample is None:
+        checks = {**expected.counts(), "server": toc.server_version, "seconds": report.seconds}
+    else:
+        facts, sentence = sampling.statement(toc, sample, expected, report.restore.loaded)
+        checks = {**facts, "server": toc.server_version, "seconds": report.seconds}
+        notes.insert(0, sentence)
     return checks, [d.text for d in failures], notes
+
+
+def _check_patterns(sample: Sample | None, expected: DumpFacts) -> None:
+    if sample is not None and sample.tables and not sample.matched(expected):
+        raise errors.UsageError(
+            f"no table of the snapshot fits {', '.join(sample.tables)}",
+            hint="write schema.table, or a pattern such as 'public.*'; see: drctl show SNAPSHOT",
+            unaffected="nothing was restored",
+        )

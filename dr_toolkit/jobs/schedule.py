@@ -43,7 +43,7 @@ class Task:
         zone: the time zone that the expression is meant in.
     """
 
-    action: Literal["backup", "verify"]
+    action: Literal["backup", "verify", "drill"]
     component: str | None
     expression: str
     zone: str
@@ -78,6 +78,8 @@ def tasks(config: Config) -> list[Task]:
     ]
     if config.schedule.verify is not None:
         found.append(Task("verify", None, config.schedule.verify, zone))
+    if config.schedule.drill is not None:
+        found.append(Task("drill", None, config.schedule.drill, zone))
     if not found:
         raise errors.NothingToDo(
             "no schedule is configured",

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from dr_toolkit import clock
 from dr_toolkit.config import Config, ObjectivesConfig
-from dr_toolkit.jobs import inspect, opening
+from dr_toolkit.jobs import drill, inspect, opening
 from dr_toolkit.jobs.inspect import Inventory
 from dr_toolkit.repository.repository import Evidence, Repository
 from dr_toolkit.repository.snapshot import Snapshot
@@ -45,14 +45,18 @@ class Standing:
     problems: tuple[str, ...]
 
 
-def run(config: Config, repository: Repository, names: tuple[str, ...]) -> list[Standing]:
-    """Look at the components that are named, or at all."""
+def run(
+    config: Config, repository: Repository, names: tuple[str, ...]
+) -> tuple[list[Standing], drill.Past | None]:
+    """Look at the components that are named, or at all; and the newest drill, where there was one."""
     chosen = opening.chosen_components(config, names)
     stock = inspect.inventory(repository)
     now = opening.moment(repository)
-    return [
+    standings = [
         stand(name, component.kind, component.objectives, stock, now) for name, component in chosen.items()
     ]
+    drills = drill.history(e for items in stock.evidence.values() for e in items)
+    return standings, drills[-1] if drills else None
 
 
 def stand(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dr_toolkit import __version__, clock, errors, log
-from dr_toolkit.config import Config
+from dr_toolkit.config import ComponentConfig, Config
 from dr_toolkit.jobs import kinds, opening, selection
 from dr_toolkit.log import Progress
 from dr_toolkit.repository import check, layout
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
 
-Level = Literal["quick", "data", "restore"]
+if TYPE_CHECKING:
+    from dr_toolkit.postgres.sample import Sample
+
+Level = Literal["quick", "data", "restore", "sample"]
+"""A ``sample`` restores a part, says which, and never counts as a proof by restore."""
 
 _log = log.get("jobs.verify")
 
@@ -28,12 +32,14 @@ class Request:
         level: how strongly.
         percent: share of the packs, for ``data``.
         snapshot: a snapshot's id; else the newest good one of each component.
+        sample: which part, for ``sample``.
     """
 
     components: tuple[str, ...] = ()
     level: Level = "quick"
     percent: float = 100.0
     snapshot: str | None = None
+    sample: Sample | None = None
 
 
 @dataclass(slots=True)
@@ -85,6 +91,8 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
         NothingToDo: there is no snapshot at all.
     """
     chosen = opening.chosen_components(config, request.components)
+    if request.sample is not None:
+        _check_parts(chosen)
     snapshots, damaged = repository.snapshots()
     findings = repository.missing(snapshots, damaged)
     if not snapshots and not damaged and not findings:
@@ -108,8 +116,13 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
                 progress,
             )
         )
-    _sign(repository, results)
+    sign(repository, results)
     return results
+
+
+def _check_parts(chosen: Mapping[str, ComponentConfig]) -> None:
+    for component in chosen.values():
+        kinds.sampling_of(component.kind)
 
 
 def _component(
@@ -125,6 +138,28 @@ def _component(
         found = selection.choose(snapshots, name, snapshot_id=request.snapshot)
     except errors.SnapshotMissing as error:
         return Result(name, "", "", request.level, passed=False, failures=[*lost, error.message])
+    return one(config, repository, request, found, progress, lost)
+
+
+def one(
+    config: Config,
+    repository: Repository,
+    request: Request,
+    found: Snapshot,
+    progress: Progress,
+    lost: Sequence[str] = (),
+) -> Result:
+    """Verify one snapshot; stores no evidence.
+
+    Args:
+        config: the configuration.
+        repository: opened with the ``read`` role.
+        request: the level, and what belongs to it.
+        found: the snapshot.
+        progress: told of each stage.
+        lost: what is known to be missing of its component.
+    """
+    name = found.header.component
     result = Result(name, found.id, found.digest_text, request.level, passed=False)
     started = clock.monotonic()
     try:
@@ -148,6 +183,11 @@ def _look(
     result: Result,
     progress: Progress,
 ) -> None:
+    if request.sample is not None:
+        result.checks, result.failures, result.notes = kinds.sampling_of(found.header.kind).sample_check(
+            config, repository, found, progress, request.sample
+        )
+        return
     if request.level == "restore":
         proof = kinds.proof_of(found.header.kind)
         result.checks, result.failures, result.notes = proof.restore_check(
@@ -174,7 +214,8 @@ def _look(
     ]
 
 
-def _sign(repository: Repository, results: list[Result]) -> None:
+def sign(repository: Repository, results: list[Result]) -> None:
+    """Store signed evidence of one run, where the signing key is at hand."""
     rows = [result.row() for result in results if result.snapshot]
     if not rows:
         return

@@ -7,6 +7,7 @@ in parallel, again from the table of contents alone.
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +19,12 @@ from pathlib import Path
 from dr_toolkit import clock, log
 from dr_toolkit.log import NoProgress, Progress
 from dr_toolkit.postgres import restore_plan, restore_target
+from dr_toolkit.postgres import sample as sampling
 from dr_toolkit.postgres.archive_toc import Toc
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
-from dr_toolkit.postgres.restore_plan import DATA_PREFIX, DataUnit, TableFilter
+from dr_toolkit.postgres.restore_plan import DATA_PREFIX, DataUnit
 from dr_toolkit.postgres.restore_program import Runner, Stopped, Target
+from dr_toolkit.postgres.sample import Sample
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.entries import EntrySource
 
@@ -37,12 +40,14 @@ class RestoreReport:
         tables: how many tables got data.
         jobs: how many programs ran side by side.
         seconds: duration of ``pre_data``, ``data`` and ``post_data``.
+        loaded: schema and name of each table that got data.
     """
 
     bytes: int
     tables: int
     jobs: int
     seconds: dict[str, float] = field(default_factory=dict)
+    loaded: frozenset[tuple[str, str]] = frozenset()
 
 
 def restore_into(
@@ -51,7 +56,7 @@ def restore_into(
     tools: Tools,
     *,
     jobs: int = 2,
-    tables: TableFilter | None = None,
+    sample: Sample | None = None,
     no_owner: bool = False,
     options: Sequence[str] = (),
     progress: Progress | None = None,
@@ -63,7 +68,7 @@ def restore_into(
         settings: the database, which must exist and be empty.
         tools: PostgreSQL's programs to use.
         jobs: how many ``pg_restore`` run side by side.
-        tables: whose rows to load; None for all. Definitions are restored in any case.
+        sample: only a part of the rows; None for everything.
         no_owner: leave out owners and privileges; everything belongs to the connection's user.
         options: further options for every ``pg_restore``.
         progress: told of each stage.
@@ -76,16 +81,22 @@ def restore_into(
     version = restore_target.check(
         settings, toc, tool_major=tools.major, no_owner=no_owner, must_be_empty=True
     )
-    units = restore_plan.data_units(toc, source.entries(DATA_PREFIX), jobs=jobs, tables=tables)
+    wanted = sample.wants if sample else None
+    units = restore_plan.data_units(toc, source.entries(DATA_PREFIX), jobs=jobs, tables=wanted)
     more = (*(("--no-owner", "--no-privileges") if no_owner else ()), *options)
     with credentials(settings) as env:
         target = Target(settings, tools, env, version // 10_000, more)
-        seconds = _Restore(source, toc, Runner(target), jobs, progress or NoProgress()).all(units)
+        work = _Restore(source, toc, Runner(target), jobs, progress or NoProgress(), sample)
+        seconds = work.all(units)
+    ids = {dump_id for unit in work.loaded for dump_id in unit.dump_ids}
     return RestoreReport(
-        bytes=sum(unit.size for unit in units),
-        tables=sum(unit.tables for unit in units),
+        bytes=sum(unit.size for unit in work.loaded),
+        tables=sum(unit.tables for unit in work.loaded),
         jobs=jobs,
         seconds=seconds,
+        loaded=frozenset(
+            (e.namespace or "", e.tag) for e in toc.entries if e.dump_id in ids and e.desc == "TABLE DATA"
+        ),
     )
 
 
@@ -118,12 +129,24 @@ def list_file(dump_ids: Sequence[int]) -> Iterator[str]:
 class _Restore:
     """The three sections of one restore."""
 
-    def __init__(self, source: EntrySource, toc: Toc, runner: Runner, jobs: int, progress: Progress) -> None:
+    def __init__(
+        self,
+        source: EntrySource,
+        toc: Toc,
+        runner: Runner,
+        jobs: int,
+        progress: Progress,
+        sample: Sample | None,
+    ) -> None:
         self._source = source
         self._toc = toc
         self._runner = runner
         self._jobs = jobs
         self._progress = progress
+        self._sample = sample
+        limit = sample.seconds if sample else None
+        self._latest = None if limit is None else clock.monotonic() + limit
+        self.loaded: list[DataUnit] = []
 
     def all(self, units: Sequence[DataUnit]) -> dict[str, float]:
         """Run them; gives how long each took."""
@@ -146,8 +169,11 @@ class _Restore:
 
     def _data(self, units: Sequence[DataUnit]) -> None:
         self._progress.start(sum(unit.size for unit in units), "restoring data")
+        order = list(units)
+        if self._latest is not None:
+            random.shuffle(order)  # so that many runs, each of which is too short, see every table
         with ThreadPoolExecutor(max_workers=self._jobs, thread_name_prefix="restore") as pool:
-            futures = [pool.submit(self._load, unit) for unit in units]
+            futures = [pool.submit(self._load, unit) for unit in order]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
                 failed = _first_failure(futures)
@@ -159,18 +185,26 @@ class _Restore:
                 raise failed
 
     def _load(self, unit: DataUnit) -> None:
+        if self._latest is not None and clock.monotonic() >= self._latest:
+            return
         with list_file(unit.dump_ids) as path:
             self._runner.feed(
                 _naming(unit),
                 ["--section=data", f"--use-list={path}"],
                 stream(self._source, self._toc, unit.paths, self._progress),
             )
+        self.loaded.append(unit)
 
     def _post_data(self) -> None:
         self._progress.start(None, "building indexes and constraints")
         # Parallel pg_restore wants a file that it can seek in. The table of contents alone will do: there is no data after it.
+        options = ["--section=post-data", f"--jobs={self._jobs}"]
         with _private_file("toc", self._toc.raw) as path:
-            self._runner.run("indexes and constraints", ["--section=post-data", f"--jobs={self._jobs}", path])
+            if self._sample is None:
+                self._runner.run("indexes and constraints", [*options, path])
+                return
+            with list_file(sampling.post_data_ids(self._toc, self._sample)) as chosen:
+                self._runner.run("indexes and constraints", [*options, f"--use-list={chosen}", path])
 
 
 def _first_failure(futures: Sequence[Future[None]]) -> BaseException | None:

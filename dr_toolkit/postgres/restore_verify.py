@@ -19,12 +19,13 @@ from dr_toolkit.postgres import compare, restore_plan
 from dr_toolkit.postgres.archive import DataBlock, contents, open_archive, row_multiset
 from dr_toolkit.postgres.archive_stream import Readable
 from dr_toolkit.postgres.archive_toc import Toc
-from dr_toolkit.postgres.compare import Difference, DumpFacts, TableName
+from dr_toolkit.postgres.compare import Difference, DumpFacts, Part, TableName
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
 from dr_toolkit.postgres.dump_environment import comparable
 from dr_toolkit.postgres.restore import RestoreReport, restore_into
 from dr_toolkit.postgres.restore_plan import DATA_PREFIX
 from dr_toolkit.postgres.restore_program import failure
+from dr_toolkit.postgres.sample import Sample, part_of
 from dr_toolkit.postgres.scratch import ScratchServer
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.entries import EntryInfo, EntrySource
@@ -85,7 +86,7 @@ def compare_restored(
     tools: Tools,
     *,
     no_owner: bool = False,
-    partial: bool = False,
+    part: Part | None = None,
     progress: Progress | None = None,
 ) -> list[Difference]:
     """Compare a restored database with the snapshot that it came from.
@@ -96,7 +97,7 @@ def compare_restored(
         settings: the restored database.
         tools: client programs, best of the version that made the snapshot.
         no_owner: owners and privileges were left out.
-        partial: some tables' rows were left out.
+        part: what was restored, where it was not everything.
         progress: told of the bytes read.
 
     Returns:
@@ -108,9 +109,11 @@ def compare_restored(
     (progress or NoProgress()).start(None, "comparing")
     expected = expected_facts(source, toc)
     actual = actual_facts(settings, tools, progress=progress)
-    candidates = compare.out_of_order(expected, actual)
+    candidates = [
+        name for name in compare.out_of_order(expected, actual) if part is None or name in part.loaded
+    ]
     multisets = {name: _multisets(source, toc, settings, tools, name) for name in candidates}
-    return compare.compare(expected, actual, multisets=multisets, owners=not no_owner, partial=partial)
+    return compare.compare(expected, actual, multisets=multisets, owners=not no_owner, part=part)
 
 
 def verify_restore(
@@ -119,6 +122,7 @@ def verify_restore(
     tools: Tools,
     *,
     jobs: int = 2,
+    sample: Sample | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Restore a snapshot into a scratch server, roles and all, and compare what it gives with what the snapshot says.
@@ -128,6 +132,7 @@ def verify_restore(
         scratch: a running scratch server of the source's major version.
         tools: client programs (`restore_needs.client_major` says which version).
         jobs: how many programs load data side by side.
+        sample: only a part of the rows; None for everything.
         progress: told of each stage.
 
     Raises:
@@ -140,10 +145,11 @@ def verify_restore(
     settings = scratch.database_for(toc)
     prepared = clock.monotonic()
     report = restore_into(
-        source, settings, tools, jobs=jobs, options=("--no-tablespaces",), progress=progress
+        source, settings, tools, jobs=jobs, sample=sample, options=("--no-tablespaces",), progress=progress
     )
     restored = clock.monotonic()
-    differences = compare_restored(source, toc, settings, tools, progress=progress)
+    part = part_of(toc, sample, report.loaded) if sample else None
+    differences = compare_restored(source, toc, settings, tools, part=part, progress=progress)
     seconds = {
         "start": round(prepared - began, 3),
         "restore": round(restored - prepared, 3),

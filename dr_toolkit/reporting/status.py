@@ -8,12 +8,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from dr_toolkit.jobs.drill import Past
 from dr_toolkit.jobs.status import Standing, moment_text
 from dr_toolkit.reporting import files
 from dr_toolkit.reporting.text import duration, table
 
 
-def text(standings: Sequence[Standing]) -> str:
+def text(standings: Sequence[Standing], last: Past | None = None) -> str:
     """A table, then what is wrong, then what to do."""
     rows = [["COMPONENT", "LAST GOOD", "AGE / RPO", "PROVEN", "RESTORE TOOK / RTO", "STATE"]]
     rows += [
@@ -30,12 +31,15 @@ def text(standings: Sequence[Standing]) -> str:
     parts = [table(rows)]
     parts += [f"DAMAGED: {s.component}: {problem}\n" for s in standings for problem in s.problems]
     parts += [f"MISSED: {s.component}: {reason}\n" for s in standings for reason in s.missed]
+    if last is not None:
+        how = "all came back" if last.passed else "NOT ALL CAME BACK"
+        parts.append(f"last drill: {last.time}, {last.name}: {how} in {duration(last.seconds)}\n")
     if any(s.missed for s in standings):
         parts.append("next: drctl backup, then drctl verify --restore\n")
     return "".join(parts)
 
 
-def document(standings: Sequence[Standing]) -> dict[str, Any]:
+def document(standings: Sequence[Standing], last: Past | None = None) -> dict[str, Any]:
     """The same for scripts; durations in seconds."""
     return {
         "components": [
@@ -55,7 +59,10 @@ def document(standings: Sequence[Standing]) -> dict[str, Any]:
                 "problems": list(s.problems),
             }
             for s in standings
-        ]
+        ],
+        "last_drill": None
+        if last is None
+        else {"time": last.time, "name": last.name, "passed": last.passed, "seconds": last.seconds},
     }
 
 

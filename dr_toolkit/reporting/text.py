@@ -13,7 +13,7 @@ from dr_toolkit.repository.repository import Evidence, Point
 from dr_toolkit.repository.snapshot import Snapshot
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_LEVELS = ("restore", "data", "quick")
+_LEVELS = ("restore", "sample", "data", "quick")
 _SHOWN_CHANGES = 40
 _SHOWN_FAILURES = 20
 

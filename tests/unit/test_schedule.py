@@ -146,4 +146,5 @@ def test_a_run_is_the_real_command_line():
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "--restore" in done.stdout) == (0, True)
     assert Task("verify", None, "* * * * *", "UTC").arguments() == ["verify", "--restore"]
+    assert Task("drill", None, "* * * * *", "UTC").arguments() == ["drill"]
     assert TASK.arguments() == ["backup", "db"]
