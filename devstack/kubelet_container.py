@@ -105,7 +105,8 @@ class Container:
             return
         try:
             mounts = volumes.mounts([self.spec])
-            self._environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"} | image["environment"]
+            own = {name: rewriter(mounts)(value) for name, value in image["environment"].items()}
+            self._environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"} | own
             self._environment |= environment.of(self.spec, mounts, self._directory)
         except NotYetError as missing:
             self._wait("CreateContainerConfigError", str(missing))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -206,6 +207,8 @@ def main(settings: str) -> None:
     Args:
         settings: the file that ``Kubelet`` wrote.
     """
+    # What the launcher has set would close the volumes to programs that run as another user.
+    os.umask(0o022)
     node = Node(json.loads(Path(settings).read_text()))
 
     def end(*_: object) -> None:

@@ -57,22 +57,17 @@ class Volumes:
         self._made = False
 
     def make(self) -> None:
-        """Make all of them; made ones are kept.
+        """Make all of them.
 
         Raises:
             NotYetError: an object is missing.
         """
-        written = []
-        for volume in self._pod["spec"].get("volumes", []):
-            name = volume["name"]
-            if name in self._places:
-                continue
-            files = self._files(volume)
-            if files is None:
-                self._places[name] = self._claimed(volume) or self._empty(name)
-            else:
-                self._places[name] = self._empty(name)
-                written.append((self._places[name], files))
+        # All are read before the first is made: what is missing is looked for again, and then for all of them.
+        wanted = {volume["name"]: volume for volume in self._pod["spec"].get("volumes", [])}
+        found = {name: self._files(volume) for name, volume in wanted.items()}
+        for name, volume in wanted.items():
+            self._places[name] = self._claimed(volume) or self._empty(name)
+        written = [(self._places[name], files) for name, files in found.items() if files is not None]
         mounts = self.mounts([*self._pod["spec"].get("initContainers", []), *self._pod["spec"]["containers"]])
         for place, files in written:
             for path, content in files.items():
