@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,10 +106,14 @@ verify: {{programs: "{source._server_programs}"}}
             shutil.rmtree(place, ignore_errors=True)
 
 
-def ask(settings: ConnectionSettings, query: str, database: str | None = None) -> list[tuple[Any, ...]]:
-    """Rows of a query in a restored cluster."""
+def ask(
+    settings: ConnectionSettings, query: str, database: str | None = None, before: Sequence[str] = ()
+) -> list[tuple[Any, ...]]:
+    """Rows of a query in a restored cluster, after other statements of the same session."""
     wanted = settings.for_database(database) if database else settings
     with server.connect(wanted) as session:
+        for statement in before:
+            server.query(session, statement)
         return server.query(session, query)
 
 
