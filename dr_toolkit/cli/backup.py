@@ -30,6 +30,11 @@ _EPILOG = epilog(
 @click.option(
     "--checksum", is_flag=True, help="For replicas: read both sides of every object and mend what differs."
 )
+@click.option(
+    "--audit",
+    is_flag=True,
+    help="For base backups: read the cluster whole and list every page that differs from what increments said.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be read; change nothing.")
 @common
 @click.pass_obj
@@ -40,6 +45,7 @@ def command(
     *,
     full: bool,
     checksum: bool,
+    audit: bool,
     dry_run: bool,
 ) -> None:
     """Take snapshots of all components, or of those that are named; bring replicas up to date.
@@ -51,7 +57,7 @@ def command(
     from dr_toolkit.reporting import documents, text
 
     config = context.load_config()
-    request = backup.Request(components, point, full, checksum)
+    request = backup.Request(components, point, full, checksum, audit)
     if point is not None:
         backup.check_point_name(point)
     with opening.opened_repository(config) as repository:
@@ -65,12 +71,12 @@ def command(
 
 
 def _exit(outcome: Outcome) -> None:
-    """0 when nothing failed; 3 where a guard tripped, because somebody must look; the failure's own code when everything failed the same way; else 1."""
-    from dr_toolkit.errors import GuardTripped
+    """0 when nothing failed; 3 where a guard tripped or an audit found something, because somebody must look; the failure's own code when everything failed the same way; else 1."""
+    from dr_toolkit.errors import GuardTripped, VerificationFailed
 
     if not outcome.failures:
         return
-    if any(isinstance(error, GuardTripped) for _component, error in outcome.failures):
+    if any(isinstance(error, GuardTripped | VerificationFailed) for _component, error in outcome.failures):
         sys.exit(GuardTripped.exit_code)
     codes = {error.exit_code for _component, error in outcome.failures}
     sys.exit(codes.pop() if len(codes) == 1 and not outcome.snapshots else 1)

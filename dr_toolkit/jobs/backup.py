@@ -29,12 +29,14 @@ class Request:
         point: tie the snapshots together under this name.
         full: ignore the parent and everything stored.
         checksum: of replicas: believe no ETag, read both sides.
+        audit: of base backups: read the cluster whole, and hold it against what increments said.
     """
 
     components: tuple[str, ...] = ()
     point: str | None = None
     full: bool = False
     checksum: bool = False
+    audit: bool = False
 
 
 @dataclass(slots=True)
@@ -92,6 +94,7 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
     """
     chosen = opening.chosen_components(config, request.components)
     _check_checksum(request, chosen)
+    _check_audit(request, chosen)
     outcome = Outcome()
     for name, component in chosen.items():
         started = clock.monotonic()
@@ -107,6 +110,10 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
         outcome.snapshots.append(made)
         outcome.seconds[made.id] = round(clock.monotonic() - started, 3)
         _log.info("snapshot taken", component=name, snapshot=made.id, head=made.digest_text)
+        auditor = kinds.audit_of(component.kind)
+        if auditor is not None and (objection := auditor.objection(made)) is not None:
+            _log.error("audit failed", component=name, reason=objection.message)
+            outcome.failures.append((name, objection))
     if request.point and not outcome.failures:
         outcome.point = repository.add_point(request.point, outcome.snapshots)
     return outcome
@@ -143,6 +150,11 @@ def _one(
     progress: Progress,
 ) -> Snapshot:
     with _damage_explained(name):
+        auditor = kinds.audit_of(component.kind) if request.audit else None
+        if auditor is not None:
+            return auditor.take(
+                config, repository, name, component, full=request.full, progress=progress, audit=True
+            )
         taker = kinds.backup_of(component.kind)
         return taker.take(
             config, repository, name, component, full=request.full or request.checksum, progress=progress
@@ -156,6 +168,17 @@ def _check_checksum(request: Request, chosen: dict[str, ComponentConfig]) -> Non
             f'"{others[0]}" is not a replica',
             on=others[0],
             hint="--checksum is for components with mode: replica; name them",
+            unaffected="nothing was started",
+        )
+
+
+def _check_audit(request: Request, chosen: dict[str, ComponentConfig]) -> None:
+    others = [name for name, component in chosen.items() if kinds.audit_of(component.kind) is None]
+    if request.audit and others:
+        raise errors.UsageError(
+            f'"{others[0]}" has no increments to audit',
+            on=others[0],
+            hint="--audit is for components of the kind postgres-base; name them",
             unaffected="nothing was started",
         )
 

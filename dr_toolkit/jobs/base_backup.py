@@ -41,8 +41,18 @@ def take(
     *,
     full: bool,
     progress: Progress,
+    audit: bool = False,
 ) -> Snapshot:
     """Read the cluster and commit.
+
+    Args:
+        config: the configuration.
+        repository: where to.
+        name: of the component.
+        component: its configuration.
+        full: compare with nothing.
+        progress: told of what was read.
+        audit: read the cluster whole, and hold it against what increments said.
 
     Raises:
         SourceError: the server is not fit, or the backup failed; no snapshot was made.
@@ -53,7 +63,7 @@ def take(
     progress.start(size, name)
     run = Run(config, repository, name, wanted, settings, chosen, found, now, {**source}, progress)
     try:
-        return _taken(run, full=full, refused=None)
+        return _taken(run, full=full, refused="an audit was asked for" if audit else None)
     except Unfit as why:
         _log.warning("increment given up", component=name, reason=why.message)
         return _taken(run, full=full, refused=why.message)
@@ -96,12 +106,29 @@ def _taken(run: Run, *, full: bool, refused: str | None) -> Snapshot:
         warnings = [*run.settings.warnings, *base_checks.warnings(run.found)]
         if made.damaged:
             warnings.append(f"the server found damaged pages: {made.damaged}")
+        plan.settle(run.settings, made.ranges[0].start)
         plan.keep_notes(writer, made.manifest)
         return writer.commit(
             {**run.source, "base": {**_base(run.found, made), **plan.document()}},
             warnings,
             status="damaged" if made.damaged else "good",
+            found_damaged=plan.damaged(writer.snapshots),
         )
+
+
+def objection(made: Snapshot) -> errors.DrctlError | None:
+    """What an audit found, which is not the new snapshot's fault: the snapshots before it are not what they seem."""
+    found = made.header.source["base"].get("audit") or {}
+    if not found.get("unexplained"):
+        return None
+    [path, first, count], *_more = found["listed"]
+    return errors.VerificationFailed(
+        f"the audit found {found['unexplained']} pages that differ from what the increments said, "
+        f"{count} of them in {path} from page {first} on",
+        on=found["against"],
+        hint="the increments before it are marked damaged; restore the new snapshot, or one that was read whole",
+        unaffected=f'the new snapshot "{made.id}" was read whole and is good',
+    )
 
 
 def look(config: Config, component: ComponentConfig) -> Source:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from dr_toolkit import errors, log
 from dr_toolkit.postgres import base_increment, base_limits, base_manifest, base_marks, base_method
+from dr_toolkit.postgres.base_audit import Audit
 from dr_toolkit.postgres.base_marks import Marks
 from dr_toolkit.postgres.base_method import Before, State
 from dr_toolkit.postgres.base_overlay import FILES, MarkedFiles, OverlaidFiles, Parent, PlainFiles
@@ -18,6 +19,8 @@ from dr_toolkit.repository.snapshot import Snapshot
 from dr_toolkit.repository.writer import SnapshotWriter
 
 MANIFEST_NOTE = "backup-manifest"
+_PATIENCE = 60.0
+"""Seconds that an audit waits for the server's summaries; an increment need not, because the server waits itself."""
 _log = log.get("jobs.backup")
 
 
@@ -31,6 +34,8 @@ class Plan:
         reason: why the cluster is read whole; None for an increment.
         increments: since the cluster was last read whole, this one counted.
         now: the server's state.
+        audit: of a full read that is held against the parent.
+        parent: the snapshot that increments are laid over, or that is audited.
     """
 
     files: PlainFiles | OverlaidFiles
@@ -38,6 +43,8 @@ class Plan:
     reason: str | None
     increments: int
     now: State | None
+    audit: Audit | None = None
+    parent: Snapshot | None = None
 
     @property
     def method(self) -> str:
@@ -57,7 +64,48 @@ class Plan:
             "reason": self.reason,
             "increments": self.increments,
             "state": self.now.document() if self.now else None,
+            **({"audit": self.audit.document(self.parent.id)} if self.audit and self.parent else {}),
         }
+
+    def settle(self, settings: ConnectionSettings, start: int) -> None:
+        """After a full read: judge what only the server's summaries can tell.
+
+        Args:
+            settings: the source.
+            start: of this backup.
+        """
+        if self.audit is None or self.now is None:
+            return
+        limits = None
+        if self.audit.cut:
+            try:
+                limits = base_limits.read(
+                    settings, self.now.shape, self.now.timeline, self.audit.start, start, patience=_PATIENCE
+                )
+            except base_increment.Unfit as why:
+                _log.warning("pages that are empty now were not judged", reason=why.message)
+        self.audit.settle(limits)
+        _log.info("audited", pages=self.audit.pages, unexplained=self.audit.unexplained)
+
+    def damaged(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+        """The snapshots that an audit with a finding speaks against."""
+        if self.audit is None or self.parent is None or not self.audit.unexplained:
+            return []
+        return lineage(self.parent, snapshots)
+
+
+def lineage(last: Snapshot, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """Increments back to the last snapshot that was read whole, and all increments upon them. Pure."""
+    known = {s.id: s for s in snapshots}
+    found: dict[str, Snapshot] = {}
+    each: Snapshot | None = last
+    while each is not None and _base_of(each).get("method") == "increment":
+        found[each.id] = each
+        each = known.get(each.header.parent or "")
+    for other in sorted(snapshots, key=lambda s: s.id):
+        if other.header.parent in found and _base_of(other).get("method") == "increment":
+            found[other.id] = other
+    return list(found.values())
 
 
 def plan(
@@ -91,8 +139,32 @@ def plan(
             return _increment(repository, writer, parent, settings, now)
         except errors.DataError as error:
             reason = f"the parent's notes cannot be used: {error.message}"
-    files = MarkedFiles(now.shape) if now is not None else PlainFiles()
-    return Plan(files, None, reason, 0, now)
+    return _whole(repository, parent, now, reason or "")
+
+
+def _whole(repository: Repository, parent: Snapshot | None, now: State | None, reason: str) -> Plan:
+    if now is None:
+        return Plan(PlainFiles(), None, reason, 0, None)
+    audit = None
+    if parent is not None and auditable(_base_of(parent), now) and _has_notes(parent):
+        try:
+            note = repository.note(parent, base_marks.NOTE) or b""
+            audit = Audit(Marks.decoded(note), base_manifest.parse_lsn(str(_base_of(parent)["start_lsn"])))
+        except (errors.DataError, errors.SourceError) as error:
+            _log.warning("no audit", reason=error.message)
+    files = MarkedFiles(now.shape, judge=audit.judge if audit else None)
+    return Plan(files, None, reason, 0, now, audit, parent)
+
+
+def auditable(base: Mapping[str, Any], now: State) -> bool:
+    """Whether a full read can be held against a snapshot: an increment of the same cluster, on the same timeline. Pure."""
+    then = base.get("state")
+    same = ("system", "timeline", "block", "segment", "catalog")
+    return (
+        base.get("method") == "increment"
+        and isinstance(then, dict)
+        and all(then.get(name) == getattr(now, name) for name in same)
+    )
 
 
 def _increment(
@@ -113,7 +185,7 @@ def _increment(
     )
     files = OverlaidFiles(now.shape, old, writer)
     asked = base_manifest.for_upload(manifest, _sent_whole)
-    return Plan(files, asked, None, int(base.get("increments", 0)) + 1, now)
+    return Plan(files, asked, None, int(base.get("increments", 0)) + 1, now, parent=parent)
 
 
 def _sent_whole(path: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dr_toolkit import errors
@@ -44,6 +44,18 @@ def inventory(repository: Repository, component: str | None = None) -> Inventory
     missing = repository.missing(snapshots, damaged)
     shown = [s for s in snapshots if component in {None, s.header.component}]
     return Inventory(shown, list(repository.points()), by_snapshot, [*damaged, *unsigned], missing)
+
+
+def found_damaged(snapshots: Iterable[Snapshot]) -> list[str]:
+    """A sentence for each audit that found earlier snapshots damaged."""
+    by: dict[str, list[str]] = {}
+    for each in snapshots:
+        if each.damaged_by is not None:
+            by.setdefault(each.damaged_by, []).append(each.id)
+    return [
+        f'the audit of snapshot "{audit}" found {len(ids)} earlier snapshots damaged, "{ids[0]}" for one'
+        for audit, ids in by.items()
+    ]
 
 
 def find(repository: Repository, wanted: str) -> Snapshot | Point:

@@ -67,6 +67,26 @@ class Foresight(Protocol):
         """Sentences for people; changes nothing."""
 
 
+class Audit(Protocol):
+    """What kinds can do whose snapshots are held against the source now and then."""
+
+    def take(
+        self,
+        config: Config,
+        repository: Repository,
+        name: str,
+        component: ComponentConfig,
+        *,
+        full: bool,
+        progress: Progress,
+        audit: bool = False,
+    ) -> Snapshot:
+        """Like ``Backup.take``; ``audit`` holds the source against the snapshots before."""
+
+    def objection(self, made: Snapshot) -> errors.DrctlError | None:
+        """What the audit that came with a snapshot says against those before it."""
+
+
 class Proof(Protocol):
     """Verifies snapshots of one kind by a restore into scratch."""
 
@@ -140,6 +160,12 @@ def foresight_of(kind: str) -> Foresight | None:
     """Who can say more of a run beforehand than its source's size; None where nobody can."""
     found = _module(_row(kind).backup)
     return cast("Foresight", found) if hasattr(found, "foresee") else None
+
+
+def audit_of(kind: str) -> Audit | None:
+    """Who audits snapshots of this kind; None where nobody can."""
+    found = _module(_row(kind).backup)
+    return cast("Audit", found) if hasattr(found, "objection") else None
 
 
 def proof_of(kind: str) -> Proof:

@@ -127,6 +127,7 @@ def _restores(found: Snapshot, evidence: Mapping[tuple[str, str], list[Evidence]
 
 def _problems(name: str, stock: Inventory) -> list[str]:
     found = [finding.text for finding in stock.missing if finding.component == name]
+    found += inspect.found_damaged(s for s in stock.snapshots if s.header.component == name)
     return found + [error.message for error in stock.damaged if f"/{name}/" in (error.on or "")]
 
 

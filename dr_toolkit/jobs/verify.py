@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dr_toolkit import __version__, clock, errors, log
 from dr_toolkit.config import ComponentConfig, Config
-from dr_toolkit.jobs import kinds, opening, selection
+from dr_toolkit.jobs import inspect, kinds, opening, selection
 from dr_toolkit.log import Progress
 from dr_toolkit.repository import check, layout
 from dr_toolkit.repository.repository import Repository
@@ -105,13 +105,15 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
             for e in damaged
             if (e.on or "").startswith(f"{layout.SNAPSHOTS}{name}/")
         ]
+        own = [s for s in snapshots if s.header.component == name]
+        lost += inspect.found_damaged(own)
         results.append(
             _component(
                 config,
                 repository,
                 request,
                 name,
-                [s for s in snapshots if s.header.component == name],
+                own,
                 lost,
                 progress,
             )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
+from dr_toolkit import clock
 from dr_toolkit.errors import SourceError
 from dr_toolkit.postgres import server
 from dr_toolkit.postgres.base_increment import RelationFile, Shape, Unfit
@@ -24,6 +25,7 @@ _LIMITS = """
     GROUP BY 1, 2, 3, 4
 """
 
+_STEP = 0.2
 Relation = tuple[int, int, int, int]
 
 
@@ -64,8 +66,18 @@ def uncovered(summaries: Iterable[Summary], timeline: int, start: int, end: int)
     return position if position < end else None
 
 
-def read(settings: ConnectionSettings, shape: Shape, timeline: int, start: int, end: int) -> Limits:
+def read(
+    settings: ConnectionSettings, shape: Shape, timeline: int, start: int, end: int, *, patience: float = 0
+) -> Limits:
     """Ask the server for the limits between two LSNs.
+
+    Args:
+        settings: the server.
+        shape: its sizes.
+        timeline: where both are.
+        start: the first.
+        end: the second.
+        patience: seconds to wait for summaries that are not written yet.
 
     Raises:
         Unfit: the summaries do not cover it, or cannot be read.
@@ -73,16 +85,25 @@ def read(settings: ConnectionSettings, shape: Shape, timeline: int, start: int, 
     try:
         with closing(server.connect(settings)) as session:
             server.set_timeouts(session)
-            found = [
-                Summary(tli, parse_lsn(first), parse_lsn(last))
-                for tli, first, last in server.query(session, _AVAILABLE)
-            ]
-            gap = uncovered(found, timeline, start, end)
-            if gap is not None:
-                raise Unfit(f"no WAL summary covers {format_lsn(gap)} on timeline {timeline}")
+            _await(session, timeline, start, end, patience)
             rows = server.query(session, _LIMITS, (timeline, format_lsn(start), format_lsn(end)))
+    except Unfit:
+        raise
     except SourceError as error:
         raise Unfit(f"the server's WAL summaries cannot be read: {error.message}") from error
     return Limits(
         {(space, database, number, fork): lowest for space, database, number, fork, lowest in rows}, shape
     )
+
+
+def _await(session: server.Connection, timeline: int, start: int, end: int, patience: float) -> None:
+    deadline = clock.monotonic() + patience
+    while (gap := _gap(session, timeline, start, end)) is not None:
+        if clock.monotonic() >= deadline:
+            raise Unfit(f"no WAL summary covers {format_lsn(gap)} on timeline {timeline}")
+        clock.sleep(_STEP)
+
+
+def _gap(session: server.Connection, timeline: int, start: int, end: int) -> int | None:
+    found = server.query(session, _AVAILABLE)
+    return uncovered([Summary(tli, parse_lsn(a), parse_lsn(b)) for tli, a, b in found], timeline, start, end)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dr_toolkit import errors
+from dr_toolkit.jobs import inspect
 from dr_toolkit.jobs.backup import Outcome, Planned
 from dr_toolkit.jobs.inspect import Change, Details, Inventory
 from dr_toolkit.jobs.verify import Result
@@ -36,6 +37,8 @@ def snapshot(found: Snapshot, proofs: Sequence[Evidence] = ()) -> dict[str, Any]
         "time": header.time,
         "parent": header.parent,
         "status": header.status,
+        "damaged_by": found.damaged_by,
+        **_method(header.source),
         "bytes_source": header.bytes_source,
         "bytes_new": header.bytes_new,
         "bytes_stored": header.bytes_stored,
@@ -44,6 +47,14 @@ def snapshot(found: Snapshot, proofs: Sequence[Evidence] = ()) -> dict[str, Any]
         "evidence": [evidence(item) for item in proofs],
         "head": found.digest_text,
     }
+
+
+def _method(source: Mapping[str, Any]) -> dict[str, Any]:
+    """How a base backup was read, and why whole."""
+    base = source.get("base")
+    if not isinstance(base, dict) or "method" not in base:
+        return {}
+    return {"method": base["method"], "method_reason": base.get("reason"), "audit": base.get("audit")}
 
 
 def point(item: Point) -> dict[str, Any]:
@@ -65,9 +76,17 @@ def change(item: Change) -> dict[str, Any]:
 def problems(stock: Inventory) -> list[dict[str, Any]]:
     """What is damaged or missing."""
     damaged = [{"problem": "damaged", "on": e.on, "message": e.message} for e in stock.damaged]
-    return damaged + [
-        {"problem": f.problem, "on": f"{f.component}/{f.snapshot}", "message": f.text} for f in stock.missing
-    ]
+    return (
+        damaged
+        + [
+            {"problem": f.problem, "on": f"{f.component}/{f.snapshot}", "message": f.text}
+            for f in stock.missing
+        ]
+        + [
+            {"problem": "damaged", "on": None, "message": text}
+            for text in inspect.found_damaged(stock.snapshots)
+        ]
+    )
 
 
 def inventory(stock: Inventory) -> dict[str, Any]:

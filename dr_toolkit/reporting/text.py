@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
+from dr_toolkit.jobs import inspect
 from dr_toolkit.jobs.backup import Outcome, Planned
 from dr_toolkit.jobs.initialise import Made
 from dr_toolkit.jobs.inspect import Details, Inventory
@@ -150,6 +152,7 @@ def inventory(stock: Inventory, now: datetime) -> str:
             )
         )
     parts += [f"DAMAGED: {error.message}\n" for error in stock.damaged]
+    parts += [f"DAMAGED: {sentence}\n" for sentence in inspect.found_damaged(stock.snapshots)]
     parts += [f"{finding.problem.upper()}: {finding.text}\n" for finding in stock.missing]
     return "".join(parts)
 
@@ -176,6 +179,7 @@ def details(item: Details) -> str:
         f"head     {item.snapshot.digest_text}",
         f"parent   {h.parent or 'none'}",
         f"read     {size(h.bytes_source)}; new {size(h.bytes_new)}; stored {size(h.bytes_stored)}",
+        *_method(h.source),
         f"proof    {proof(item.evidence)}",
         f"made by  {h.tool}",
         *(f"warning  {w}" for w in h.warnings),
@@ -192,6 +196,22 @@ def details(item: Details) -> str:
         ),
     ]
     return "\n".join(lines) + "\n" + table(rows, frozenset({0, 1})) + "\n" + _changes(item)
+
+
+def _method(source: Mapping[str, Any]) -> list[str]:
+    """How a base backup was read, and why."""
+    base = source.get("base")
+    if not isinstance(base, dict) or "method" not in base:
+        return []
+    lines = [f"method   {base['method']}" + (f": {base['reason']}" if base.get("reason") else "")]
+    if audit := base.get("audit"):
+        rows = [f"{path} page {first} ({count})" for path, first, count in audit["listed"][:_SHOWN_FAILURES]]
+        lines.append(
+            f"audit    {audit['pages']} pages held against {audit['against']}: {audit['unexplained']} differ without a reason"
+            + (f", {audit['unjudged']} could not be judged" if audit["unjudged"] else "")
+        )
+        lines += [f"         {row}" for row in rows]
+    return lines
 
 
 def _changes(item: Details) -> str:

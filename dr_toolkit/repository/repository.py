@@ -81,7 +81,7 @@ class Repository:
                     failures.append(result)
         retired = self.retired()
         present = [s for s in found if (s.header.component, s.id, s.digest) not in retired]
-        return sorted(present, key=lambda s: s.id), failures
+        return snapshot.judged(sorted(present, key=lambda s: s.id)), failures
 
     def header(self, component: str, snapshot_id: str) -> Snapshot:
         """One snapshot's header, opened."""

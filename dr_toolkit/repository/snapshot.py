@@ -20,8 +20,13 @@ from dr_toolkit.repository.strict import Hash, Time, TimedId, Whole
 
 FUTURE = timedelta(hours=24)
 SEEN_LIMIT = 64
+DAMAGED_LIMIT = 128
 PAYLOAD_LIMIT = 63 << 10
 """A header's object is at most 64 KiB: what sealing adds must fit, too."""
+
+
+_OPTIONAL = frozenset({"found_damaged"})
+"""Fields of headers that came later: a header of before lacks them."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +54,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str] = []
     source: dict[str, Any] = {}
     tool: str = ""
+    found_damaged: list[tuple[TimedId, Hash]] = []
 
     @property
     def moment(self) -> datetime:
@@ -58,10 +64,17 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A header as it was found: what it says, and HASH of the object."""
+    """A header as it was found, and what later headers say of it.
+
+    Attributes:
+        header: what it says; ``status`` is the worst of its own and of what later ones say.
+        digest: HASH of the object.
+        damaged_by: the snapshot that found it damaged; None when none did.
+    """
 
     header: Header
     digest: bytes
+    damaged_by: str | None = None
 
     @property
     def id(self) -> str:
@@ -107,7 +120,7 @@ def decode_header(payload: bytes, name: str) -> Header:
         moment = header.moment
     except (msgspec.MsgspecError, ValueError) as error:
         raise _misshapen(name) from error
-    if not fields.keys() >= set(Header.__struct_fields__):
+    if not fields.keys() >= set(Header.__struct_fields__) - _OPTIONAL:
         raise _misshapen(name)
     if layout.snapshot_name(header.component, header.id) != name or layout.time_of(header.id) != moment:
         raise errors.Damaged(
@@ -129,6 +142,34 @@ def choose_parent(snapshots: Sequence[Snapshot], now: datetime) -> tuple[Snapsho
     ]
     good = [s for s in snapshots if s.header.status == "good" and s.header.moment <= now + FUTURE]
     return max(good, key=lambda s: s.id, default=None), warnings
+
+
+def judged(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """The same snapshots, ``damaged`` those that another one's audit found so."""
+    found = {
+        (s.header.component, snapshot_id, digest): s.id
+        for s in sorted(snapshots, key=lambda s: s.id, reverse=True)
+        for snapshot_id, digest in s.header.found_damaged
+    }
+    if not found:
+        return list(snapshots)
+    return [
+        Snapshot(msgspec.structs.replace(s.header, status="damaged"), s.digest, by)
+        if (by := found.get((s.header.component, s.id, s.digest)))
+        else s
+        for s in snapshots
+    ]
+
+
+def still_damaged(snapshots: Sequence[Snapshot], found: Sequence[Snapshot]) -> list[tuple[str, bytes]]:
+    """What the next header must list in ``found_damaged``: what was found now, and what earlier headers say and is still there.
+
+    So the word is not lost when the snapshot that said it first is removed. The newest are kept where they are too many.
+    """
+    rows = {(s.id, s.digest) for s in snapshots if s.damaged_by is not None} | {
+        (s.id, s.digest) for s in found
+    }
+    return sorted(rows)[-DAMAGED_LIMIT:]
 
 
 def next_time(snapshots: Sequence[Snapshot], now: datetime) -> tuple[datetime, list[str]]:

@@ -57,12 +57,12 @@ class SnapshotWriter:
         self._component = component
         self._kind = kind
         self._started = repository.store.now()
-        self._snapshots, failures = repository.snapshots(component)
+        self.snapshots, failures = repository.snapshots(component)
         for failure in failures:
             if failure.fault == "missing":
                 raise failure  # the repository's keys were rolled back, or are incomplete: sealing to older ones is what a thief wants
         self.warnings = [f"a snapshot does not open: {failure.message}" for failure in failures]
-        self.parent, future = snapshot.choose_parent(self._snapshots, self._started)
+        self.parent, future = snapshot.choose_parent(self.snapshots, self._started)
         self.warnings += future
         if full:
             self.parent = None
@@ -233,6 +233,7 @@ class SnapshotWriter:
         warnings: Sequence[str] = (),
         *,
         status: Literal["good", "damaged"] = "good",
+        found_damaged: Sequence[Snapshot] = (),
     ) -> Snapshot:
         """Make everything durable, then create the header.
 
@@ -240,6 +241,7 @@ class SnapshotWriter:
             source: the source's facts, a few KiB.
             warnings: for people, kept in the header.
             status: ``damaged`` when the source itself reported damage.
+            found_damaged: earlier snapshots that this run found damaged.
 
         Raises:
             CommitRefused: the deadline has passed, or the keys were rotated meanwhile; no snapshot was made.
@@ -254,7 +256,7 @@ class SnapshotWriter:
         packs_root = self._pack_tree.finish()
         self._pages.flush()
         self._output.wait()
-        moment, behind = snapshot.next_time(self._snapshots, self._started)
+        moment, behind = snapshot.next_time(self.snapshots, self._started)
         deadline = self._known.oldest(self._started) + timedelta(
             seconds=self._repository.keys.identity.grace_seconds / 2
         )
@@ -276,11 +278,12 @@ class SnapshotWriter:
             bytes_source=self.bytes_source,
             bytes_new=self.bytes_new,
             bytes_stored=self.bytes_stored + sum(stored for _row, stored in notes),
-            seen=snapshot.unnamed(self._snapshots),
+            seen=snapshot.unnamed(self.snapshots),
             notes=[row for row, _stored in notes],
             warnings=[*self.warnings, *behind, *warnings],
             source=dict(source),
             tool=f"drctl {__version__}",
+            found_damaged=snapshot.still_damaged(self.snapshots, found_damaged),
         )
         return self._create(header, deadline)
 
