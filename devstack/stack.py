@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from devstack.bao import BaoServer
 from devstack.postgres import PostgresServer
@@ -27,9 +27,7 @@ class Stack:
         fsync: run PostgreSQL as safely, and as slowly, as in production.
     """
 
-    def __init__(
-        self, root: Path | None = None, *, version: Literal[18, 17] = 18, fsync: bool = False
-    ) -> None:
+    def __init__(self, root: Path | None = None, *, version: int = 18, fsync: bool = False) -> None:
         self.root = root or Path(tempfile.mkdtemp(prefix="devstack-"))
         self.root.mkdir(parents=True, exist_ok=True)
         # Root starts PostgreSQL as another user, who must get through.
