@@ -8,6 +8,7 @@ from __future__ import annotations
 from dr_toolkit.config.bucket import BucketConfig
 from dr_toolkit.config.cluster import ClusterConfig
 from dr_toolkit.config.example import example
+from dr_toolkit.config.helm import HelmConfig, IncludeValues, SecretsConfig
 from dr_toolkit.config.loading import SEARCHED, VARIABLE, find, load, parse, schema
 from dr_toolkit.config.models import (
     ComponentConfig,
@@ -36,6 +37,8 @@ __all__ = [
     "ComponentConfig",
     "Config",
     "ConnectionConfig",
+    "HelmConfig",
+    "IncludeValues",
     "KeyConfig",
     "KeyFileConfig",
     "ObjectivesConfig",
@@ -46,6 +49,7 @@ __all__ = [
     "RetentionConfig",
     "S3Config",
     "SecretRef",
+    "SecretsConfig",
     "VaultAuthConfig",
     "VaultKeyConfig",
     "VerifyConfig",

@@ -87,6 +87,22 @@ components:
       url: s3://conduktor-monitoring-replica
       s3: {endpoint: "https://other-minio:9000", access_key_id: env:OTHER_KEY, secret_access_key: env:OTHER_SECRET}
     max_delete: "10%"                     # at most so much is deleted in one run; else nothing, and code 3
+  releases:
+    kind: helm                            # Helm releases, from Helm's own storage
+    namespaces: [conduktor]
+    revisions: all                        # or deployed: of each release the deployed revision
+    drivers: [secrets]                    # where Helm keeps them; also configmaps
+    workloads: true                       # the live state: images with digests, replicas, ConfigMaps
+    repositories: {my-chart: "https://charts.example.com"}   # where restore.sh installs a chart from; Conduktor's are known
+    schedule: "45 2 * * *"
+  secrets:
+    kind: secrets                         # metadata and fingerprints of Secrets, no values
+    namespaces: [conduktor]
+    include_values:                       # but of these: kept sealed, readable by the role "read" alone
+      - gateway-secrets/GATEWAY_USER_POOL_SECRET_KEY
+      - bundle-truststore
+      - {name: root-ca-secret, namespace: cert-manager, keys: [tls.crt, tls.key]}
+    schedule: "50 2 * * *"
 
 # cluster:                                # the Kubernetes API; without it: the pod's service account, else kubectl's configuration
 #   kubeconfig: /etc/drctl/kubeconfig

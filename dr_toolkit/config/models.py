@@ -14,6 +14,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from dr_toolkit.config.bucket import BucketConfig
 from dr_toolkit.config.cluster import ClusterConfig
+from dr_toolkit.config.helm import HelmConfig, SecretsConfig
 from dr_toolkit.config.postgres import PostgresBaseConfig, PostgresDumpConfig
 from dr_toolkit.config.schedule import ScheduleConfig
 from dr_toolkit.config.secrets import SecretRef
@@ -92,6 +93,8 @@ class _Kinds:
         "postgres-dump": PostgresDumpConfig,
         "postgres-base": PostgresBaseConfig,
         "bucket": BucketConfig,
+        "helm": HelmConfig,
+        "secrets": SecretsConfig,
     }
 
     @classmethod
@@ -100,7 +103,7 @@ class _Kinds:
         return core_schema.tagged_union_schema(choices, discriminator="kind")
 
 
-ComponentConfig = PostgresDumpConfig | PostgresBaseConfig | BucketConfig
+ComponentConfig = PostgresDumpConfig | PostgresBaseConfig | BucketConfig | HelmConfig | SecretsConfig
 """Any kind of component. A new kind joins this union and `_Kinds.models`."""
 
 

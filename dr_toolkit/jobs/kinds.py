@@ -143,6 +143,8 @@ _TABLE = {
     "postgres-base": _Modules("base_backup", "prove_base", "base_restore", "postgres_gate"),
     "bucket": _Modules("bucket_backup", "prove_bucket", "bucket_restore"),
     "bucket-replica": _Modules("bucket_backup", "prove_replica", "bucket_restore"),
+    "secrets": _Modules("secrets_backup", "prove_secrets", "secrets_restore"),
+    "helm": _Modules("helm_backup", "prove_helm", "helm_restore", "helm_gate"),
 }
 
 

@@ -1,0 +1,102 @@
+"""Compare the Secrets of a snapshot with those that are live. Never writes one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dr_toolkit import clock, errors, log
+from dr_toolkit.cluster import parts, secrets_snapshot
+from dr_toolkit.cluster.parts import Parts
+from dr_toolkit.cluster.secret_facts import Difference
+from dr_toolkit.config import Config, SecretsConfig
+from dr_toolkit.jobs import clusters, opening
+from dr_toolkit.jobs.restore import Request, choose
+from dr_toolkit.log import Progress
+from dr_toolkit.repository.reader import SnapshotReader
+from dr_toolkit.repository.repository import Repository
+from dr_toolkit.repository.snapshot import Snapshot
+
+_log = log.get("jobs.restore")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A comparison that is planned and not yet begun.
+
+    Attributes:
+        request: what was asked.
+        snapshot: which one.
+        namespaces: that it knows.
+        seconds_lost: time between the snapshot and now.
+        doubts: what speaks against this snapshot.
+    """
+
+    request: Request
+    snapshot: Snapshot
+    namespaces: tuple[str, ...]
+    seconds_lost: float
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Done:
+    """What was found.
+
+    Attributes:
+        prepared: the plan.
+        differences: missing, extra, changed.
+        same: Secrets that are as they were.
+        parts: namespaces that were compared, and those that were not.
+        seconds: it took.
+    """
+
+    prepared: Prepared
+    differences: list[Difference] = field(default_factory=list)
+    same: int = 0
+    parts: Parts = field(default_factory=Parts)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def prepare(config: Config, repository: Repository, request: Request) -> Prepared:
+    """Choose the snapshot. Changes nothing.
+
+    Raises:
+        UsageError: a target was named: there is none.
+    """
+    opening.expect(opening.known_component(config, request.component), SecretsConfig)
+    if request.to is not None or request.tables:
+        raise errors.UsageError(
+            "Secrets are compared with what is live, and never written",
+            on=request.component,
+            hint=f"drctl restore {request.component}; for values that were kept: drctl show SNAPSHOT NAMESPACE/values/NAME --reveal",
+            unaffected="nothing was started",
+        )
+    found, doubted = choose(repository, request)
+    lost = (opening.moment(repository) - found.header.moment).total_seconds()
+    namespaces = tuple(str(one) for one in found.header.source.get("namespaces", ()))
+    return Prepared(request, found, namespaces, lost, (*doubted, *found.header.warnings))
+
+
+def run(
+    config: Config, repository: Repository, prepared: Prepared, progress: Progress, *, end_sessions: bool
+) -> Done:
+    """Compare.
+
+    Raises:
+        SourceError: no namespace could be read.
+    """
+    del end_sessions
+    began, done = clock.monotonic(), Done(prepared)
+    progress.start(None, f"{prepared.request.component}: comparing")
+    with clusters.opened(config) as cluster, SnapshotReader(repository, prepared.snapshot) as source:
+        kept = {one.namespace: one for one in secrets_snapshot.read(source)}
+
+        def read(namespace: str) -> None:
+            differences, same = secrets_snapshot.compare(cluster, kept[namespace])
+            done.differences += differences
+            done.same += same
+
+        done.parts = parts.each(kept, read)
+    done.seconds["all"] = clock.monotonic() - began
+    _log.info("compared", snapshot=prepared.snapshot.id, different=len(done.differences))
+    return done
