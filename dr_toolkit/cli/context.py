@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from dr_toolkit.errors import OutputError
 
 if TYPE_CHECKING:
     from dr_toolkit.config import Config
+
+_HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What moves a cursor, changes colours or turns a line around. Values come from elsewhere; a terminal must not obey them. JSON says the same so."""
 
 
 @dataclass(slots=True)
@@ -66,6 +70,7 @@ class Context:
             answer = json.dumps(log.masked_document(plain), ensure_ascii=False, indent=2)
         else:
             answer = log.masked(text)
+        answer = _HARMFUL.sub(_escaped, answer)
         self.answered = True  # or on its way: there is no second answer
         write(answer)
 
@@ -88,6 +93,10 @@ class Context:
         if self._progress is not None:
             self._progress.close()
             self._progress = None
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def write(answer: str) -> None:

@@ -26,6 +26,9 @@ _EPILOG = epilog(
     "drctl restore --undo --dry-run",
     "drctl restore console-db --cleanup",
     "drctl restore console-base --to /var/lib/postgresql/restored",
+    "drctl restore releases --to ./releases",
+    "drctl restore releases --diff",
+    "drctl restore secrets",
     "drctl restore cortex --prefix blocks/ --to file:/var/tmp/blocks",
     codes=(0, 1, 2, 3, 5, 130, 143),
 )
@@ -42,7 +45,7 @@ _EPILOG = epilog(
     "--to",
     metavar="TARGET",
     help="A new database's name, a postgresql:// URL of one, or file:PATH for the exact archive. "
-    "For a postgres-base: a new directory. For a bucket: s3://bucket/folder, or file:DIR.",
+    "For a postgres-base: a new directory. For a bucket: s3://bucket/folder, or file:DIR. For helm: a new directory.",
 )
 @click.option(
     "--table",
@@ -71,6 +74,7 @@ _EPILOG = epilog(
     metavar="FILE",
     help="For a bucket with versions: all: write every version and delete marker anew, the oldest first; FILE lists old and new ids.",
 )
+@click.option("--diff", is_flag=True, help="For helm: compare the releases with the live ones instead.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; change nothing.")
 @click.option(
     "--resume", is_flag=True, help="With --point or --at for everything: go on where a run stopped."
@@ -104,6 +108,7 @@ def command(
     prefix: str,
     exact: bool,
     history: str | None,
+    diff: bool,
     dry_run: bool,
     resume: bool,
     undo: bool,
@@ -114,11 +119,25 @@ def command(
 
     The snapshot goes into a new database, is compared with the source's digests, and only then gets the live name; the replaced
     database is kept. A postgres-base goes into a new directory, is checked by pg_verifybackup, started for a first query, and left
-    stopped. Needs a recipient with the role "read"; --undo and --cleanup need no repository.
+    stopped. Helm releases become files and the line that installs them; Secrets are compared with the live ones and never
+    written. Needs a recipient with the role "read"; --undo and --cleanup need no repository.
     """
     context.configure_log()
     if undo or cleanup:
-        others = (point, snapshot_id, at, to, tables, no_swap, no_owner, no_start, prefix, exact, resume)
+        others = (
+            point,
+            snapshot_id,
+            at,
+            to,
+            tables,
+            no_swap,
+            no_owner,
+            no_start,
+            prefix,
+            exact,
+            resume,
+            diff,
+        )
         if any(others) or (undo and cleanup):
             raise click.UsageError("--undo and --cleanup go with COMPONENT, --dry-run and --yes only")
         from dr_toolkit.cli import restore_back
@@ -131,7 +150,7 @@ def command(
     if tables and (to is None or to.startswith("file:")):
         raise click.UsageError("--table needs --to with the name or URL of a database")
     if component is None:
-        if any((snapshot_id, to, tables, no_swap, no_owner, no_start, prefix, exact, history)):
+        if any((snapshot_id, to, tables, no_swap, no_owner, no_start, prefix, exact, history, diff)):
             raise click.UsageError("name the COMPONENT that this option is for")
         restore_platform.whole(context, point, at, dry_run=dry_run, yes=yes, resume=resume)
         return
@@ -151,6 +170,7 @@ def command(
         start=not no_start,
         prefix=prefix,
         exact=exact,
+        diff=diff,
         history=history,
     )
     _one(context, request, dry_run=dry_run, yes=yes)
@@ -164,6 +184,8 @@ def _one(context: Context, request: Request, *, dry_run: bool, yes: bool) -> Non
     kind = opening.known_component(config, request.component).kind
     if (request.prefix or request.exact or request.history) and kind != "bucket":
         raise click.UsageError("--prefix, --exact and --versions are for a bucket")
+    if request.diff and kind != "helm":
+        raise click.UsageError("--diff is for a component of kind helm")
     if request.history and (request.exact or (request.to or "").startswith("file:")):
         raise click.UsageError(
             "--versions goes into a bucket, and not with --exact: nothing is deleted for good"

@@ -89,7 +89,7 @@ class Redactor:
             return self.hidden(value)
         if not isinstance(value, str):
             return value
-        if "\n" in text and ":" in text:
+        if "\n" in text:
             return self._block(text)
         return self.line(text)
 

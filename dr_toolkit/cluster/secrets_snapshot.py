@@ -117,8 +117,8 @@ def names(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
 
 def _values(namespace: str, secret: Mapping[str, Any], wanted: tuple[str, ...] | None, taken: Taken) -> bytes:
     """A manifest with the values that are kept: what ``kubectl apply`` takes."""
-    data = secret.get("data") or {}
-    name = str(secret["metadata"]["name"])
+    data, metadata = secret.get("data") or {}, secret["metadata"]
+    name = str(metadata["name"])
     lost = [key for key in wanted or () if key not in data]
     taken.absent += [
         f'Secret "{namespace}/{name}" has no key "{key}", whose value was to be kept' for key in lost
@@ -130,7 +130,13 @@ def _values(namespace: str, secret: Mapping[str, Any], wanted: tuple[str, ...] |
             "metadata": {
                 "name": name,
                 "namespace": namespace,
-                "labels": secret["metadata"].get("labels") or {},
+                "labels": metadata.get("labels") or {},
+                # Without these Helm refuses to take the Secret over.
+                "annotations": {
+                    key: value
+                    for key, value in (metadata.get("annotations") or {}).items()
+                    if key.startswith("meta.helm.sh/")
+                },
             },
             "type": secret.get("type", "Opaque"),
             "data": {key: value for key, value in data.items() if wanted is None or key in wanted},

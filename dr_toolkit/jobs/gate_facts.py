@@ -72,7 +72,7 @@ def of_kind(config: Config, name: str, component: ComponentConfig, question: Que
     try:
         return looker.facts(config, name, component, question)
     except errors.DrctlError as error:
-        names = ("migrations", "transactions", "replication", "space")
+        names = getattr(looker, "NAMES", ("migrations", "transactions", "replication", "space"))
         return [Check(check, name, "unknown", error.message, error.hint) for check in names]
 
 

@@ -55,6 +55,7 @@ class Request:
         start: whether a restored cluster is checked, started and asked (``postgres-base``).
         prefix: only keys that begin with this (``bucket``).
         exact: delete what only the target has (``bucket``).
+        diff: compare with what is live instead (``helm``).
         history: bring all versions back, and write this file with their ids (``bucket``).
     """
 
@@ -69,6 +70,7 @@ class Request:
     start: bool = True
     prefix: str = ""
     exact: bool = False
+    diff: bool = False
     history: str | None = None
 
 

@@ -6,7 +6,13 @@ import importlib
 from typing import Any, Protocol, cast
 
 _REPORTING = "dr_toolkit.reporting"
-_TABLE = {"postgres-dump": "restore_text", "postgres-base": "base_text", "bucket": "bucket_text"}
+_TABLE = {
+    "postgres-dump": "restore_text",
+    "postgres-base": "base_text",
+    "bucket": "bucket_text",
+    "secrets": "secrets_text",
+    "helm": "helm_text",
+}
 
 
 class View(Protocol):

@@ -46,6 +46,8 @@ def test_check_as_json(file, capsys):
         "console-base": "postgres-base",
         "cortex": "bucket",
         "cortex-replica": "bucket",
+        "releases": "helm",
+        "secrets": "secrets",
     }
 
 

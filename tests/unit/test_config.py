@@ -138,7 +138,7 @@ def test_all_problems_at_once_with_line_and_path():
         "line 18: components.console-db.objectives.rpo: expected a duration such as 2h, 30m or 1d12h",
         "line 19: components.console-db.retention: would keep nothing; give at least one number above 0",
         'line 20: components.console-db.cheksource: unknown key; did you mean "check_source"?',
-        'line 22: components.cortex.kind: unknown kind "buket"; known: postgres-dump, postgres-base, bucket',
+        'line 22: components.cortex.kind: unknown kind "buket"; known: postgres-dump, postgres-base, bucket, helm, secrets',
         "line 23: extra: unknown key",
     )
 

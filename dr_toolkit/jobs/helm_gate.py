@@ -1,0 +1,64 @@
+"""What the gate looks at in Helm's storage: that the release is deployed, and no revision is pending."""
+
+from __future__ import annotations
+
+from dr_toolkit.cluster import helm_storage, releases
+from dr_toolkit.cluster.releases import State
+from dr_toolkit.config import ComponentConfig, Config, HelmConfig
+from dr_toolkit.jobs import clusters, opening
+from dr_toolkit.jobs.gate import Check, Question
+
+NAMES = ("release",)
+"""The checks that are made here, and are unknown when the API server cannot be asked."""
+
+
+def facts(config: Config, name: str, component: ComponentConfig, question: Question) -> list[Check]:
+    """One check: the named release, or all of the configured namespaces.
+
+    Raises:
+        SourceError, SourceUnreachable: the API server cannot be asked.
+    """
+    wanted = opening.expect(component, HelmConfig)
+    found: list[tuple[str, State]] = []
+    with clusters.opened(config) as cluster:
+        for namespace in wanted.namespaces:
+            for driver in wanted.drivers:
+                states = releases.states(cluster, namespace, driver, release=question.release or "")
+                found += [(namespace, state) for state in states.values()]
+    return [judge(name, question.release, found)]
+
+
+def judge(component: str, release: str | None, found: list[tuple[str, State]]) -> Check:
+    """Whether an upgrade may begin. Pure."""
+    if release and not found:
+        return Check(
+            "release",
+            component,
+            "failed",
+            f'there is no release "{release}" in the configured namespaces',
+            "check its name (helm list -A) and the component's namespaces",
+        )
+    bad = [(namespace, state) for namespace, state in found if state.facts.status != "deployed"]
+    if not bad:
+        named = f'release "{release}" is' if release else f"{len(found)} releases are"
+        return Check("release", component, "ok", f"{named} deployed, and no revision is pending")
+    texts = [
+        f'revision {state.facts.revision} of "{namespace}/{state.facts.release}" is {state.facts.status}'
+        for namespace, state in bad
+    ]
+    return Check("release", component, "failed", "; ".join(texts), way_out(*bad[0]))
+
+
+def way_out(namespace: str, state: State) -> str:
+    """What to do about a newest revision that is not deployed. Pure."""
+    name = f"{state.facts.release} --namespace {namespace}"
+    if state.facts.status == "failed":
+        return f"see what failed (helm history {name}), then: helm rollback {state.facts.release} {state.deployed or ''} --namespace {namespace}"
+    if state.facts.status not in helm_storage.STUCK:
+        return f"see: helm history {name}"
+    if state.deployed is None:
+        return (
+            f"make sure that no helm is running, then: helm uninstall {name}, and install it again; "
+            "data in its volumes and databases may go with it: take a backup first"
+        )
+    return f"make sure that no helm is running, then: helm rollback {state.facts.release} {state.deployed} --namespace {namespace}, and upgrade again"
