@@ -28,7 +28,7 @@ _log = log.get("postgres.base")
 _WAL = re.compile(r"pg_wal/([0-9A-F]{24})")
 _CHECKSUMS = re.compile(r"checksum error occurred|checksum verification fail", re.IGNORECASE)
 _INCREMENT = re.compile(
-    r"(WAL summar|manifest|incremental backup|timeline \d+ (not|was)|summariz)[^\n]*", re.IGNORECASE
+    r"ERROR: +([^\n]*(?:WAL summar|manifest|incremental backup|WAL summarization)[^\n]*)", re.IGNORECASE
 )
 """What a server says that does not have what an increment needs."""
 _GONE = re.compile(
@@ -220,7 +220,7 @@ def _explained(error: ProgramError, settings: ConnectionSettings) -> DrctlError:
         )
     hint = None
     if found := _INCREMENT.search(error.stderr):
-        return Unfit(f"the server cannot make the increment: {found[0].strip()}", on=on)
+        return Unfit(f"the server cannot make the increment: {found[1].strip()}", on=on)
     if "pg_hba.conf" in error.stderr:
         hint = 'pg_hba.conf needs a line for the database "replication" and the backup\'s role'
     elif "permission denied" in error.stderr or "must be superuser or replication" in error.stderr:
