@@ -111,7 +111,9 @@ def test_every_snapshot_is_a_full_one(site: BaseSite) -> None:
     # The look above set hint bits; now nothing at all has changed.
     site.backup()
     assert site.backup().header.bytes_stored < taken[0].header.bytes_stored / 10
-    for each, content in zip(taken, expected, strict=True):
+    # All of them once; the last ones again on the older version.
+    some = slice(0 if site.source.version == 18 else -2, None)
+    for each, content in zip(taken[some], expected[some], strict=True):
         with site.running(each) as settings:
             found = [ask(settings, CONTENT + name, "postgres") for name in ("t", "u")]
             names = ask(settings, "SELECT datname::text FROM pg_database WHERE datallowconn ORDER BY 1")

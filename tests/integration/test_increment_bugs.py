@@ -36,6 +36,7 @@ def root() -> Iterator[Path]:
 def prepare(dsn: str) -> None:
     sql.execute(
         dsn,
+        "DROP TABLE IF EXISTS regrown, seen, tail",
         "CREATE TABLE regrown (id int, body text)",
         "INSERT INTO regrown SELECT g, repeat('x', 500) FROM generate_series(1, 50000) g",
         # Pages of a heap that are all-visible, and an index that need not look at them.
