@@ -16,7 +16,7 @@ FIXED = 128 << 10
 class Cutter(Protocol):
     """Cuts a buffer that begins at a chunk boundary."""
 
-    def lengths(self, buffer: bytearray, *, final: bool) -> Iterator[int]:
+    def lengths(self, buffer: memoryview, *, final: bool) -> Iterator[int]:
         """Lengths of whole chunks from the start of ``buffer``. Unless ``final``, what might still grow is left."""
 
 
@@ -30,7 +30,7 @@ class ContentCutter:
     def __init__(self, seed: int) -> None:
         self._engine = pyfastcdc.FastCDC(avg_size=AVERAGE, min_size=MINIMUM, max_size=MAXIMUM, seed=seed)
 
-    def lengths(self, buffer: bytearray, *, final: bool) -> Iterator[int]:
+    def lengths(self, buffer: memoryview, *, final: bool) -> Iterator[int]:
         """See ``Cutter``."""
         rest = len(buffer)
         for chunk in self._engine.cut_buf(buffer):
@@ -47,7 +47,7 @@ class FixedCutter:
     def __init__(self, block: int = FIXED) -> None:
         self._block = block
 
-    def lengths(self, buffer: bytearray, *, final: bool) -> Iterator[int]:
+    def lengths(self, buffer: memoryview, *, final: bool) -> Iterator[int]:
         """See ``Cutter``."""
         whole, rest = divmod(len(buffer), self._block)
         yield from (self._block for _ in range(whole))

@@ -287,6 +287,11 @@ class Known:
                 self.lost.discard(use.pack)
             yield item
 
+    @property
+    def nothing(self) -> bool:
+        """Whether nothing is known but what this run has stored: there is no parent, and nothing was adopted."""
+        return not self._packs and not self._adopted.places
+
     def begin(self, path: str) -> None:
         """The next lookups are for the entry ``path``."""
         self._window.begin(path)

@@ -2,9 +2,10 @@
 
 One direction, bounded queues between the stages::
 
-    add() ─▶ cut ─▶ hash ─▶ known? ─▶ compress and check ─▶ seal into the pack ─▶ store
-    caller   stages  pool    stages    pool                   stages                uploads
+    write() ─▶ cut ─▶ hash ─▶ known? ─▶ compress and check ─▶ seal into the pack ─▶ store
+    caller   caller   pool    stages    pool                   stages                uploads
 
+Where nothing is known, as in a first backup, the chunk id is the hash of what the check has decompressed: one visit to the pool, one hash.
 The native code of all stages (FastCDC, BLAKE3, zstd, AES) and of the store releases the GIL.
 """
 
@@ -12,47 +13,25 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from dr_toolkit import errors
-from dr_toolkit.repository import chunking, crypto, records, zstd
-from dr_toolkit.repository.entries import Cutting, EntryInfo
+from dr_toolkit.repository import crypto, records, zstd
+from dr_toolkit.repository.entries import EntryInfo
+from dr_toolkit.repository.filling import SEGMENT, Buffers, Open, Piece
 from dr_toolkit.repository.known import Known, Place, place_of
 from dr_toolkit.repository.pack_output import PackOutput
 from dr_toolkit.repository.record_spool import RecordSink
 from dr_toolkit.repository.records import Begin, Extent, Finish, Zeros
 
-SEGMENT = 1 << 19
-"""Content gathered before it is cut and handed to the pool."""
 PARCELS = 3
 """Parcels of items that wait for the stages at most; a parcel has little more than ``SEGMENT`` of content."""
 PARCEL_ITEMS = 256
 BATCHES = 3
 """Batches between two stages at most: with ``SEGMENT`` this bounds memory."""
-PRIVATE_PREFIX = 32
-
-
-@dataclass(slots=True)
-class Open:
-    """The mark of an entry's beginning, and what is known of it so far."""
-
-    path: str
-    kind: str
-    cutting: Cutting
-    size: int = 0
-    handed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Content of an entry. ``final``: a chunk ends where it ends."""
-
-    entry: Open
-    content: bytearray
-    final: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +70,16 @@ class Hole:
 
 @dataclass(slots=True)
 class _Batch:
-    """Chunks of one entry, in order. ``skip`` bytes at the start of each chunk are not content (private entries)."""
+    """A piece on its way. ``hashed`` is None where nothing can be known of its chunks before they are stored."""
 
-    path: str
-    offset: int
-    chunks: list[bytes]
-    skip: int
-    hashed: Future[list[bytes]]
-    ids: list[bytes]
-    places: list[Place | None]
-    compressed: Future[list[bytes]] | None = None
+    piece: Piece
+    hashed: Future[list[bytes]] | None
+    compressed: Future[list[Frame]] | None = None
+    places: Sequence[tuple[bytes, Place | None]] = ()
 
 
+Frame = tuple[bytes, bytes]
+"""A chunk id, and the compressed chunk."""
 Item = Open | Piece | End | Carry | Keep | Hole
 _Step = _Batch | Open | End | Carry | Keep | Hole
 
@@ -114,12 +91,12 @@ class Stages:
         known: what need not be stored again.
         output: takes new chunks.
         tree: takes the records.
-        seed: of the content cutter.
+        buffers: get back the buffers of pieces that are done with.
         chunk_key: makes chunk ids.
     """
 
     def __init__(
-        self, known: Known, output: PackOutput, tree: RecordSink, *, seed: int, chunk_key: bytes
+        self, known: Known, output: PackOutput, tree: RecordSink, *, buffers: Buffers, chunk_key: bytes
     ) -> None:
         self._known = known
         self._output = output
@@ -127,14 +104,9 @@ class Stages:
         self._chunk_key = chunk_key
         workers = max(2, min(8, os.cpu_count() or 2))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="drctl-chunk")
-        self._buffer = bytearray()
+        self._buffers = buffers
         self._hashing: deque[_Step] = deque()
         self._compressing: deque[_Step] = deque()
-        self._cutters: dict[Cutting, chunking.Cutter] = {
-            "content": chunking.ContentCutter(seed),
-            "fixed": chunking.FixedCutter(),
-            "private": chunking.FixedCutter(),
-        }
         self._broken = False
         self.bytes_new = 0
 
@@ -148,14 +120,13 @@ class Stages:
         self._broken = False
 
     def _take(self, item: Item) -> None:
-        if isinstance(item, Piece):
-            self._buffer = self._buffer + item.content if self._buffer else item.content
-            self._cut(item.entry, final=item.final)
-        else:
-            if isinstance(item, Keep | Hole):
-                item.entry.handed += item.length
-            self._hashing.append(item)
+        self._hashing.append(self._begun(item) if isinstance(item, Piece) else item)
         self.drain(BATCHES)
+
+    def _begun(self, piece: Piece) -> _Batch:
+        if self._known.nothing:
+            return _Batch(piece, None, self._pool.submit(compress_chunks, piece.chunks, self._chunk_key))
+        return _Batch(piece, self._pool.submit(hash_chunks, piece.chunks, self._chunk_key))
 
     def drain(self, keep: int = 0) -> None:
         """Move items along until at most ``keep`` wait in each queue."""
@@ -163,8 +134,8 @@ class Stages:
             item = self._hashing.popleft()
             if isinstance(item, Open):
                 self._known.begin(item.path)
-            elif isinstance(item, _Batch):
-                self._look_up(item)
+            elif isinstance(item, _Batch) and item.hashed is not None:
+                self._look_up(item, item.hashed.result())
             self._compressing.append(item)
         while len(self._compressing) > keep:
             self._settle(self._compressing.popleft())
@@ -173,34 +144,17 @@ class Stages:
         """Stop the pool."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _cut(self, entry: Open, *, final: bool) -> None:
-        """Turn the buffer into a batch of whole chunks; what may still grow stays."""
-        private = entry.cutting == "private"
-        if private and not final and len(self._buffer) < records.CHUNK_LIMIT - PRIVATE_PREFIX - SEGMENT:
-            return
-        lengths = list(self._cutters[entry.cutting].lengths(self._buffer, final=final))
-        if not lengths:
-            return
-        view, position, chunks = memoryview(self._buffer), 0, []
-        for length in lengths:
-            piece = bytes(view[position : position + length])
-            chunks.append(os.urandom(PRIVATE_PREFIX) + piece if private else piece)
-            position += length
-        view.release()
-        del self._buffer[:position]
-        hashed = self._pool.submit(hash_chunks, chunks, self._chunk_key)
-        skip = PRIVATE_PREFIX if private else 0
-        self._hashing.append(_Batch(entry.path, entry.handed, chunks, skip, hashed, [], []))
-        entry.handed += position
-
-    def _look_up(self, batch: _Batch) -> None:
-        batch.ids = batch.hashed.result()
-        batch.places = [None if batch.skip else self._known.find(chunk_id) for chunk_id in batch.ids]
+    def _look_up(self, batch: _Batch, ids: Sequence[bytes]) -> None:
+        piece = batch.piece
+        batch.places = [(i, None if piece.skip else self._known.find(i)) for i in ids]
         fresh = [
-            (c, i) for c, i, place in zip(batch.chunks, batch.ids, batch.places, strict=True) if place is None
+            (chunk, chunk_id)
+            for chunk, (chunk_id, place) in zip(piece.chunks, batch.places, strict=True)
+            if place is None
         ]
         if fresh:
-            batch.compressed = self._pool.submit(compress_chunks, fresh, self._chunk_key)
+            chunks, expected = zip(*fresh, strict=True)
+            batch.compressed = self._pool.submit(compress_chunks, chunks, self._chunk_key, expected)
 
     def _settle(self, item: _Step) -> None:
         """The last stage, in order: seal what is new, and write the records."""
@@ -229,32 +183,38 @@ class Stages:
             self._tree.add(path, extent.offset, extent)
 
     def _settle_batch(self, batch: _Batch) -> None:
-        compressed = iter(batch.compressed.result() if batch.compressed else ())
-        offset = batch.offset
-        for chunk, chunk_id, found in zip(batch.chunks, batch.ids, batch.places, strict=True):
-            length, place = len(chunk) - batch.skip, found
+        piece, offset = batch.piece, batch.piece.offset
+        for chunk, (chunk_id, known, frame) in zip(piece.chunks, self._placed(batch), strict=True):
+            place, length = known, len(chunk) - piece.skip
             if place is None:
-                place = self._output.add(chunk_id, len(chunk), next(compressed), batch.path, offset)
+                place = self._output.add(chunk_id, len(chunk), frame, piece.path, offset)
                 self.bytes_new += length
-                if not batch.skip:
+                if not piece.skip:
                     self._known.remember(chunk_id, place)
             self._output.use(place, self._known.size_of(place.pack))
-            self._tree.add(
-                batch.path,
+            extent = Extent(
                 offset,
-                Extent(
-                    offset,
-                    length,
-                    chunk_id,
-                    batch.skip,
-                    place.chunk_length,
-                    place.pack,
-                    place.frame,
-                    place.offset,
-                    place.length,
-                ),
+                length,
+                chunk_id,
+                piece.skip,
+                place.chunk_length,
+                place.pack,
+                place.frame,
+                place.offset,
+                place.length,
             )
+            self._tree.add(piece.path, offset, extent)
             offset += length
+        self._buffers.give_back(piece.buffer)
+
+    def _placed(self, batch: _Batch) -> Iterator[tuple[bytes, Place | None, bytes]]:
+        """Each chunk's id, its place where it is known, else its frame."""
+        frames = iter(batch.compressed.result() if batch.compressed else ())
+        if batch.hashed is None:
+            for chunk_id, frame in frames:
+                yield chunk_id, None if batch.piece.skip else self._known.find(chunk_id), frame
+        for chunk_id, place in batch.places:
+            yield chunk_id, place, b"" if place else next(frames)[1]
 
 
 class Pipeline:
@@ -278,7 +238,7 @@ class Pipeline:
             DrctlError: an item before this one failed.
         """
         self._parcel.append(item)
-        self._bytes += len(item.content) if isinstance(item, Piece) else 0
+        self._bytes += item.size if isinstance(item, Piece) else 0
         if self._bytes >= SEGMENT or len(self._parcel) >= PARCEL_ITEMS:
             self._send(PARCELS)
 
@@ -307,24 +267,42 @@ class Pipeline:
             self._going.popleft().result()
 
 
-def hash_chunks(chunks: Sequence[bytes], key: bytes) -> list[bytes]:
+def hash_chunks(chunks: Sequence[memoryview], key: bytes) -> list[bytes]:
     """Chunk ids of ``chunks``."""
     return [crypto.keyed_hash(key, chunk) for chunk in chunks]
 
 
-def compress_chunks(chunks: Sequence[tuple[bytes, bytes]], key: bytes) -> list[bytes]:
-    """Compress (chunk, chunk id) pairs, and check each by decompressing and hashing it again.
+def compress_chunks(
+    chunks: Sequence[memoryview], key: bytes, expected: Sequence[bytes] | None = None
+) -> list[Frame]:
+    """Compress chunks, and check each frame by decompressing it and hashing what comes out.
 
     Encoders have had bugs that cost others data; one is found here, before anything is stored.
+
+    Args:
+        chunks: the content.
+        key: makes chunk ids.
+        expected: the chunk ids where they are known. Without them what was decompressed is compared with the chunk, and its hash is the id.
+
+    Raises:
+        Damaged: a chunk does not survive.
     """
     frames = []
-    for chunk, chunk_id in chunks:
+    for number, chunk in enumerate(chunks):
         frame = zstd.compress(chunk)
-        if crypto.keyed_hash(key, zstd.decompress(frame, len(chunk), "a new chunk")) != chunk_id:
+        content = zstd.decompress(frame, len(chunk), "a new chunk")
+        chunk_id = crypto.keyed_hash(key, content)
+        # bytes.startswith is memcmp; == with a memoryview would compare byte by byte.
+        survives = (
+            expected[number] == chunk_id
+            if expected is not None
+            else len(content) == len(chunk) and content.startswith(chunk)
+        )
+        if not survives:
             raise errors.Damaged(
                 "a chunk does not survive compression",
                 fault="chunk-id",
                 hint="check this machine's memory and zstd library",
             )
-        frames.append(frame)
+        frames.append((chunk_id, frame))
     return frames

@@ -13,8 +13,9 @@ from dr_toolkit import __version__, clock, errors
 from dr_toolkit.repository import known, layout, records, snapshot
 from dr_toolkit.repository.catalog import PageStore, TreeWriter
 from dr_toolkit.repository.entries import Cutting, EntryInfo
+from dr_toolkit.repository.filling import Buffers, Filler, Open
 from dr_toolkit.repository.pack_output import PackOutput
-from dr_toolkit.repository.pipeline import SEGMENT, Carry, End, Hole, Keep, Open, Piece, Pipeline, Stages
+from dr_toolkit.repository.pipeline import Carry, End, Hole, Keep, Pipeline, Stages
 from dr_toolkit.repository.record_spool import RecordSpool
 from dr_toolkit.repository.records import Extent, Zeros
 from dr_toolkit.repository.repository import Repository
@@ -73,19 +74,21 @@ class SnapshotWriter:
         self._prepare_catalog()
         self._spool = None if ordered else RecordSpool(self._tree)
         self._records = self._spool or self._tree
-        self._buffer = bytearray()
         self._entry: Open | None = None
         self._last_path = b""
         self.entries = self.bytes_source = 0
         self._notes: dict[str, bytes] = {}
+        buffers = Buffers()
         self._stages = Stages(
             self._known,
             self._output,
             self._records,
-            seed=int.from_bytes(repository.keys.derived("cut")[:4], "big") & 0x7FFFFFFF,
+            buffers=buffers,
             chunk_key=repository.keys.derived("chunk-id"),
         )
         self._pipeline = Pipeline(self._stages)
+        seed = int.from_bytes(repository.keys.derived("cut")[:4], "big") & 0x7FFFFFFF
+        self._filler = Filler(seed, buffers, self._pipeline.add)
 
     def _prepare_catalog(self) -> None:
         keys = self._repository.keys
@@ -148,22 +151,16 @@ class SnapshotWriter:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """See ``EntrySink``."""
-        entry = self._current()
-        view = memoryview(data)
-        entry.size += len(view)
-        for start in range(0, len(view), SEGMENT):
-            self._buffer += view[start : start + SEGMENT]
-            if len(self._buffer) >= SEGMENT:
-                self._hand_over(entry, final=False)
+        self._filler.write(self._current(), memoryview(data))
 
     def cut(self) -> None:
         """See ``EntrySink``."""
-        self._hand_over(self._current(), final=True)
+        self._filler.finish(self._current())
 
     def end(self, meta: Mapping[str, Any]) -> None:
         """See ``EntrySink``."""
         entry = self._current()
-        self._hand_over(entry, final=True)
+        self._filler.finish(entry)
         if len(msgspec.json.encode(meta)) > records.META_LIMIT:
             raise errors.SourceError(
                 f'the facts about "{entry.path}" are too large',
@@ -189,9 +186,9 @@ class SnapshotWriter:
 
     def _passed(self, length: int) -> Open:
         entry = self._current()
-        if self._buffer:
-            self._hand_over(entry, final=True)
+        self._filler.finish(entry)
         entry.size += length
+        entry.handed += length
         return entry
 
     def note(self, name: str, content: bytes) -> None:
@@ -215,10 +212,6 @@ class SnapshotWriter:
         self._pipeline.add(Carry(carried.info, carried.extents))
         self.entries += 1
         self.bytes_source += carried.info.size
-
-    def _hand_over(self, entry: Open, *, final: bool) -> None:
-        piece, self._buffer = Piece(entry, self._buffer, final), bytearray()
-        self._pipeline.add(piece)
 
     def _current(self) -> Open:
         if self._entry is None:
