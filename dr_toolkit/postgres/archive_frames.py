@@ -32,6 +32,8 @@ _END_LINE = b"\\.\n"  # no row looks like it: COPY writes a backslash twice
 
 _LINE_FEED = 10
 _FIRST_WINDOW = 4096
+_WORD = 8
+_HEADER_BITS = np.uint64((1 << 8 * HEADER) - 1)
 
 
 class FrameParser(Protocol):
@@ -89,20 +91,48 @@ def _one_line_starts(window: memoryview) -> npt.NDArray[np.int64]:
     """
     data = np.frombuffer(window, np.uint8)
     starts = _after_line_feeds(data)
-    near = np.flatnonzero(starts[1:] - starts[:-1] <= HEADER) + 1
+    distances = np.diff(starts)
+    # Nearly always all rows are longer than this, and neither false beginnings nor an end marker can be there.
+    if not (distances <= HEADER + len(_END_LINE)).any():
+        return _followed(window, starts, distances, None)
+    near = np.flatnonzero(distances <= HEADER) + 1
     starts, false = _without(starts, near) if near.size else (starts, near)
     if starts.size == 1:
         return starts
     heads = starts[:-1]
-    # The same bytes as overlapping 32-bit integers, so that one gather fetches all lengths.
-    words: npt.NDArray[np.uint32] = np.ndarray((data.size - 3,), "<u4", window, strides=(1,))
-    lengths = words[heads + 1]
-    leads = (starts[1:] - heads - HEADER == lengths) & (data[heads] == 0)
-    leads[false[false < leads.size]] = False
-    short = np.flatnonzero(leads & (lengths == len(_END_LINE)))
+    distances = np.diff(starts)
+    possible = np.ones(heads.size, np.bool_)
+    possible[false[false < heads.size]] = False
+    short = np.flatnonzero(distances == HEADER + len(_END_LINE))
     if short.size:
         at = heads[short] + HEADER
-        leads[short] = (data[at] != _END_LINE[0]) | (data[at + 1] != _END_LINE[1])
+        possible[short] &= (data[at] != _END_LINE[0]) | (data[at + 1] != _END_LINE[1])
+    return _followed(window, starts, distances, possible)
+
+
+def _followed(
+    window: memoryview,
+    starts: npt.NDArray[np.int64],
+    distances: npt.NDArray[np.int64],
+    possible: npt.NDArray[np.bool_] | None,
+) -> npt.NDArray[np.int64]:
+    """The beginnings up to the first whose header does not lead exactly to the next one, or that is not ``possible``."""
+    if starts.size == 1:
+        return starts
+    heads = starts[:-1]
+    leads = np.empty(heads.size, np.bool_)
+    # The same bytes as overlapping integers of 64 bits, so that one gather fetches whole headers.
+    inside = int(np.searchsorted(heads, len(window) - _WORD, side="right"))
+    if inside:
+        words: npt.NDArray[np.uint64] = np.ndarray((len(window) - _WORD + 1,), "<u8", window, strides=(1,))
+        expected = (distances[:inside] - HEADER).astype(np.uint64) << np.uint64(8)
+        np.equal(words[heads[:inside]] & _HEADER_BITS, expected, out=leads[:inside])
+    for place in range(inside, heads.size):
+        head = int(heads[place])
+        length = int.from_bytes(window[head + 1 : head + HEADER], "little")
+        leads[place] = window[head] == 0 and length == distances[place] - HEADER
+    if possible is not None:
+        leads &= possible
     count = int(leads.size if leads.all() else leads.argmin())
     return starts[: count + 1]
 

@@ -29,8 +29,7 @@ ADOPTED_LIMIT = 200_000
 """Frames adopted at most: 12 GiB of content in some 60 MB of memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where a chunk is: pack id, frame number, frame offset, frame length; and the chunk's length."""
 
     pack: bytes

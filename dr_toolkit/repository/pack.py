@@ -16,6 +16,7 @@ from dr_toolkit import errors
 from dr_toolkit.repository import crypto, layout, strict, zstd
 from dr_toolkit.repository.keyring import Keyring
 from dr_toolkit.repository.records import ChunkLength
+from dr_toolkit.repository.room import Room
 from dr_toolkit.repository.strict import Hash, Whole
 
 TARGET = 16 << 20
@@ -49,9 +50,10 @@ class PackBuilder:
 
     Args:
         keyring: gives the public half and the catalog key of the current epoch.
+        room: where the pack is made; empty.
     """
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, room: Room) -> None:
         key_file, repository_id = keyring.current, keyring.identity.repository_id
         self.pack_id = layout.new_object_id()
         self.name = layout.pack_name(self.pack_id)
@@ -61,17 +63,18 @@ class PackBuilder:
         info = crypto.pack_info(repository_id, key_file.epoch, self.name, key_file.public_key)
         sealed_key = crypto.hpke_seal(content_key, key_file.public_key, info)
         self._aead = AESGCM(key)
-        self._body = bytearray(
+        self._body = room
+        self._body.append(
             crypto.MAGIC + b"P" + struct.pack(">HI", crypto.VERSION, key_file.epoch) + salt + commitment
         )
-        self._body += struct.pack(">HH", crypto.SUITE, len(sealed_key)) + sealed_key
+        self._body.append(struct.pack(">HH", crypto.SUITE, len(sealed_key)) + sealed_key)
         self._footer = Footer([], [])
         self._sources: dict[str, int] = {}
 
     @property
     def size(self) -> int:
         """Bytes so far, without the footer."""
-        return len(self._body)
+        return self._body.size
 
     @property
     def frames(self) -> int:
@@ -82,18 +85,20 @@ class PackBuilder:
         self, chunk_id: bytes, chunk_length: int, compressed: bytes, component: str, path: str, offset: int
     ) -> tuple[int, int, int]:
         """Seal one chunk; returns its (frame number, frame offset, frame length)."""
-        number, position = len(self._footer.frames), len(self._body)
-        sealed = self._aead.encrypt(crypto.nonce(number), compressed, crypto.chunk_aad(number))
-        self._body += sealed
+        number, position = len(self._footer.frames), self._body.size
+        length = len(compressed) + crypto.TAG_SIZE
+        self._aead.encrypt_into(
+            crypto.nonce(number), compressed, crypto.chunk_aad(number), self._body.taken(length)
+        )
         source = self._sources.get(path)
         if source is None:
             source = self._sources[path] = len(self._footer.sources)
             self._footer.sources.append({"component": component, "path": path})
-        self._footer.frames.append((chunk_id, chunk_length, len(sealed), source, offset))
-        return number, position, len(sealed)
+        self._footer.frames.append((chunk_id, chunk_length, length, source, offset))
+        return number, position, length
 
-    def finish(self) -> bytearray:
-        """The whole object. The builder must not be used again."""
+    def finish(self) -> memoryview:
+        """The whole object, in the room. The builder must not be used again."""
         keyring = self._keyring
         epoch = keyring.current.epoch
         sealer = crypto.Sealer(
@@ -105,8 +110,8 @@ class PackBuilder:
                 {"frames": self._footer.frames, "sources": self._footer.sources, "critical": []}
             ),
         )
-        self._body += footer + struct.pack(">I", len(footer)) + END
-        return self._body
+        self._body.append(footer + struct.pack(">I", len(footer)) + END)
+        return self._body.content()
 
 
 def parse_trailer(tail: bytes, name: str) -> int:

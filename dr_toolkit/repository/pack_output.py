@@ -11,6 +11,8 @@ from dr_toolkit.repository.known import Place
 from dr_toolkit.repository.pack import FRAMES_LIMIT, TARGET, PackBuilder
 from dr_toolkit.repository.records import PackUse
 from dr_toolkit.repository.repository import Repository
+from dr_toolkit.repository.room import Room, Rooms
+from dr_toolkit.repository.store import Buffer
 
 UPLOADS = 2
 """Objects on their way at once: with a pack's size this bounds memory."""
@@ -34,6 +36,8 @@ class PackOutput:
         self._putting: deque[Future[None]] = deque()
         self._closed = False
         self._pack: PackBuilder | None = None
+        self._rooms = Rooms()
+        self._room: Room | None = None
         self._sizes: dict[bytes, int] = {}
         self._used: dict[bytes, int] = {}
         self._bytes_used: dict[bytes, int] = {}
@@ -42,7 +46,8 @@ class PackOutput:
     def add(self, chunk_id: bytes, chunk_length: int, compressed: bytes, path: str, offset: int) -> Place:
         """Seal a chunk into the current pack."""
         if self._pack is None:
-            self._pack = PackBuilder(self._repository.keys)
+            self._room = self._rooms.take()
+            self._pack = PackBuilder(self._repository.keys, self._room)
         pack = self._pack
         frame, position, length = pack.add(chunk_id, chunk_length, compressed, self._component, path, offset)
         place = Place(pack.pack_id, frame, position, length, chunk_length)
@@ -72,14 +77,23 @@ class PackOutput:
         pack, self._pack = self._pack, None
         body = pack.finish()
         self._sizes[pack.pack_id] = len(body)
-        self.put(pack.name, body)
+        self._send(pack.name, body, self._room)
 
     def put(self, name: str, data: bytes | bytearray) -> None:
         """Store an object in the background; waits when ``UPLOADS`` are on their way."""
+        self._send(name, data, None)
+
+    def _send(self, name: str, data: Buffer, room: Room | None) -> None:
         while len(self._putting) >= UPLOADS:
             self._settled(self._putting.popleft())
-        self._putting.append(self._uploads.submit(self._repository.store.put, name, data))
+        self._putting.append(self._uploads.submit(self._store, name, data, room))
         self.bytes_stored += len(data)
+
+    def _store(self, name: str, data: Buffer, room: Room | None) -> None:
+        self._repository.store.put(name, data)
+        del data
+        if room is not None:
+            self._rooms.give_back(room)
 
     def wait(self) -> None:
         """Wait until every object is durable.

@@ -1,0 +1,64 @@
+"""Memory for packs, used again: touching 16 MiB of new pages for each took more time than sealing what goes into them."""
+
+from __future__ import annotations
+
+from collections import deque
+
+SIZE = 18 << 20
+"""What a pack takes with its last frame and its footer; where that is not enough, more is fetched."""
+_KEPT = 3
+
+
+class Room:
+    """Bytes that are appended to a buffer. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._view = memoryview(bytearray(SIZE))
+        self._content = self._view[:0]
+        self.size = 0
+
+    def append(self, data: bytes) -> None:
+        """Add ``data``."""
+        self.taken(len(data))[:] = data
+
+    def taken(self, length: int) -> memoryview:
+        """The next ``length`` bytes, to be filled."""
+        start, self.size = self.size, self.size + length
+        if self.size > len(self._view):
+            larger = memoryview(bytearray(self.size + SIZE))
+            larger[:start] = self._view[:start]
+            self._view = larger
+        return self._view[start : self.size]
+
+    def content(self) -> memoryview:
+        """All that was added; nothing more may be added."""
+        self._content = self._view[: self.size]
+        return self._content
+
+    def emptied(self) -> bool:
+        """Forget the content; False, and nothing is done, while somebody still looks at it."""
+        try:
+            self._content.release()
+        except BufferError:
+            return False
+        self.size = 0
+        return True
+
+
+class Rooms:
+    """Rooms that are used again. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._free: deque[Room] = deque(maxlen=_KEPT)
+
+    def take(self) -> Room:
+        """An empty room."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Room()
+
+    def give_back(self, room: Room) -> None:
+        """The content was stored. A storage that failed at first may still hold it for an attempt that was given up: then it is left alone."""
+        if room.emptied():
+            self._free.append(room)
