@@ -6,20 +6,21 @@ import re
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from dr_toolkit import log, process
 from dr_toolkit.errors import DrctlError, ProgramError, SourceError, SourceUnreachable
 from dr_toolkit.postgres import server, server_facts
-from dr_toolkit.postgres.archive import open_archive
-from dr_toolkit.postgres.archive_stream import Readable
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
 from dr_toolkit.postgres.dump_check import SourceSnapshot, source_snapshot
-from dr_toolkit.postgres.dump_entries import DumpedArchive, write_archive
 from dr_toolkit.postgres.dump_environment import comparable
 from dr_toolkit.postgres.globals import read_globals, write_globals
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.entries import EntrySink
+
+if TYPE_CHECKING:
+    from dr_toolkit.postgres.archive_stream import Readable
+    from dr_toolkit.postgres.dump_entries import DumpedArchive
 
 LOCK_WAIT_S = 300
 
@@ -117,6 +118,10 @@ def _dump(
     on_bytes: Callable[[int], None] | None,
 ) -> DumpedArchive:
     with credentials(settings) as env, process.Pipe(arguments, env=comparable(env) | dict(tools.env)) as pipe:
+        # pg_dump asks the server for a while before it writes: time enough to import numpy.
+        from dr_toolkit.postgres.archive import open_archive  # noqa: PLC0415
+        from dr_toolkit.postgres.dump_entries import write_archive  # noqa: PLC0415
+
         try:
             archive = write_archive(open_archive(cast("Readable", pipe.stdout), on_bytes=on_bytes), sink)
         except SourceError:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from dr_toolkit.errors import SourceError
 from dr_toolkit.postgres import server
 from dr_toolkit.postgres.connection import ConnectionSettings
-from dr_toolkit.postgres.dump_entries import DumpedTable
+
+if TYPE_CHECKING:
+    from dr_toolkit.postgres.dump_entries import DumpedTable
 
 _NAMED = 5
 
