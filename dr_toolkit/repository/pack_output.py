@@ -86,8 +86,8 @@ class PackOutput:
     def _send(self, name: str, data: Buffer, room: Room | None) -> None:
         while len(self._putting) >= UPLOADS:
             self._settled(self._putting.popleft())
+        self.bytes_stored += len(data)  # before it is sent: a room's content is gone once it is stored
         self._putting.append(self._uploads.submit(self._store, name, data, room))
-        self.bytes_stored += len(data)
 
     def _store(self, name: str, data: Buffer, room: Room | None) -> None:
         self._repository.store.put(name, data)
