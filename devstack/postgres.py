@@ -33,6 +33,7 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "lc_messages": "C",
+    "password_encryption": "scram-sha-256",
     "log_line_prefix": "%m [%p] %q%u@%d ",
 }
 

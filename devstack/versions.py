@@ -36,7 +36,20 @@ NPM = {15: "15.18.0-beta.17", 14: "14.23.0-beta.17", 13: "13.23.0-beta.16"}
 APT = {15: "postgresql-15"}
 ALL = (18, 17, 16, 15, 14, 13)
 PLACE = Path(__file__).resolve().parent.parent / ".postgres"
+CHOSEN, LARGE = "DEVSTACK_VERSIONS", "DEVSTACK_LARGE"
+"""Environment variables: the versions that the matrix tests use (``13 15``), and whether with a table of more than 1 GB."""
 CLIENT_PROGRAMS = ("pg_dump", "pg_restore", "pg_basebackup", "pg_verifybackup")
+
+
+def chosen() -> tuple[int, ...]:
+    """The versions that the matrix tests use: those of pip, or what the environment names. One that is missing fails there."""
+    named = os.environ.get(CHOSEN, "").replace(",", " ").split()
+    return tuple(int(version) for version in named) or tuple(PACKAGES)
+
+
+def large() -> bool:
+    """Whether the matrix tests fill a table of more than 1 GB, whose file has a second segment."""
+    return bool(os.environ.get(LARGE))
 
 
 def server_programs(version: int) -> Path:

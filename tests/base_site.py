@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,9 +49,18 @@ def unsynced() -> Iterator[None]:
 
 
 class BaseSite:
-    """A repository in a directory and a server; everything runs in this process."""
+    """A repository in a directory and a server; everything runs in this process, but for ``drctl``.
 
-    def __init__(self, root: Path, source: PostgresServer, **fields: object) -> None:
+    Args:
+        root: where.
+        source: the server.
+        dumps: databases that are dumped, too, by component.
+        fields: more lines of the component.
+    """
+
+    def __init__(
+        self, root: Path, source: PostgresServer, dumps: Mapping[str, str] | None = None, **fields: object
+    ) -> None:
         self.root, self.source = root, source
         os.environ["DRCTL_TEST_DB"] = source.password
         lines = "".join(f"\n    {name}: {value}" for name, value in fields.items())
@@ -61,7 +73,7 @@ keys:
 components:
   {COMPONENT}:
     kind: postgres-base
-    connection: {{host: {source.host}, port: {source.port}, database: postgres, user: postgres, password: "env:DRCTL_TEST_DB"}}{lines}
+    connection: {{host: {source.host}, port: {source.port}, database: postgres, user: postgres, password: "env:DRCTL_TEST_DB"}}{lines}{_dumps(source, dumps or {})}
 verify: {{programs: "{source._server_programs}"}}
 """
         for role in ("write", "read"):
@@ -75,6 +87,17 @@ verify: {{programs: "{source._server_programs}"}}
         path = self.root / f"{name}.yaml"
         path.write_text(text)
         return load(path)
+
+    def drctl(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        """Run the command line, and give the document that it prints."""
+        program = Path(sys.executable).with_name("drctl")
+        done = subprocess.run(
+            [program, "-c", self.root / "people.yaml", *arguments, "--output", "json"],
+            env={"PATH": os.defpath, "LANG": "C.UTF-8", "DRCTL_TEST_DB": self.source.password},
+            capture_output=True, text=True, timeout=280, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return json.loads(done.stdout)
 
     def outcome(self, **options: Any) -> backup.Outcome:
         """One run with the write role."""
@@ -116,6 +139,35 @@ verify: {{programs: "{source._server_programs}"}}
                 yield settings
         finally:
             shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def in_place_of(server: PostgresServer, restored: Path) -> Iterator[None]:
+    """The restored cluster in the source's place, as a person would start it; the source comes back when the block ends."""
+    data = server.data
+    server.stop()
+    kept = data.rename(data.with_name("data.source"))
+    shutil.copytree(restored, data, symlinks=True)
+    for path in (data, *data.rglob("*")):
+        shutil.chown(path, kept.owner(), kept.group())
+    try:
+        server.start()
+        yield
+    finally:
+        server.stop()
+        shutil.rmtree(data)
+        kept.rename(data)
+        server.start()
+
+
+def _dumps(source: PostgresServer, dumps: Mapping[str, str]) -> str:
+    return "".join(
+        f"""
+  {name}:
+    kind: postgres-dump
+    connection: {{host: {source.host}, port: {source.port}, database: {json.dumps(database)}, user: postgres, password: "env:DRCTL_TEST_DB"}}"""
+        for name, database in dumps.items()
+    )
 
 
 def ask(

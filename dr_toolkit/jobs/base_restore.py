@@ -146,11 +146,13 @@ def programs_for(config: Config, found: Snapshot) -> Tools:
     version = found.header.source.get("server_version")
     major = version // 10_000 if isinstance(version, int) else 0
     chosen = tools.server_tools(major, config.verify.programs)
-    if not chosen.has((base_start.VERIFY,)):
+    try:
+        tools.beside(chosen, (base_start.VERIFY,))
+    except errors.SourceError as error:
         raise errors.SourceError(
-            f'"{base_start.VERIFY}" is not in {chosen.directory}',
+            f'"{base_start.VERIFY}" is not in {chosen.directory}, nor anywhere else in a version that is new enough',
             hint="install all of PostgreSQL's programs, or restore without the check: --no-start",
-        )
+        ) from error
     scratch_places.check_programs(chosen.program("postgres"), scratch_places.unprivileged_user())
     return chosen
 

@@ -9,7 +9,7 @@ from dr_toolkit.config import Config
 from dr_toolkit.jobs import base_restore
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres import base_files, base_prove, base_start, scratch_places
-from dr_toolkit.postgres.base_prove import Proof
+from dr_toolkit.postgres.base_looks import Proof
 from dr_toolkit.postgres.base_start import Target
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
@@ -57,6 +57,7 @@ def restore_check(
         "files": done_files,
         "pg_verifybackup": True,
         "pg_amcheck": proof.amcheck,
+        "visibility_maps": proof.visibility,
         "databases": proof.databases,
         "bytes_read": proof.bytes_read,
         "recovered_to": found.header.source["base"]["end_lsn"],

@@ -19,6 +19,7 @@ from dr_toolkit.postgres import (
 from dr_toolkit.postgres import sample as sampling
 from dr_toolkit.postgres.compare import DumpFacts
 from dr_toolkit.postgres.sample import Sample
+from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
@@ -52,6 +53,16 @@ def sample_check(
     return _check(config, repository, found, progress, sample)
 
 
+def _clients(major: int, programs: str | None) -> Tools:
+    """Client programs from the configured place, or from anywhere: a server may come without any."""
+    try:
+        return tools.choose(major, programs)
+    except errors.SourceError:
+        if programs is None:
+            raise
+        return tools.choose(major)
+
+
 def _check(
     config: Config, repository: Repository, found: Snapshot, progress: Progress, sample: Sample | None
 ) -> tuple[dict[str, Any], list[str], list[str]]:
@@ -61,7 +72,7 @@ def _check(
         major = restore_needs.major_of(toc.server_version)
         programs = config.verify.programs
         server = scratch.ScratchServer(major, programs=programs)
-        client = tools.choose(restore_needs.client_major(toc, major), programs)
+        client = _clients(restore_needs.client_major(toc, major), programs)
         _log.info("scratch", major=major, snapshot=found.id)
         expected = restore_verify.expected_facts(source, toc)
         _check_patterns(sample, expected)

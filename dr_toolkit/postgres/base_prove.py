@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from dr_toolkit import clock, process
-from dr_toolkit.errors import ProgramError, TargetError
-from dr_toolkit.postgres import scratch_places, server
+from dr_toolkit.errors import ProgramError, SourceError, TargetError
+from dr_toolkit.postgres import base_looks, scratch_places, server
+from dr_toolkit.postgres.base_looks import Proof
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
-from dr_toolkit.postgres.tools import Tools
+from dr_toolkit.postgres.tools import Tools, beside
 
 AMCHECK = "pg_amcheck"
+DUMP = "pg_dump"
 _AMCHECK_FROM = 14
 _READ = 1 << 20
 _LINES = 5
-
-
-@dataclass(slots=True)
-class Proof:
-    """What was looked at.
-
-    Attributes:
-        databases: that were read whole.
-        bytes_read: of their logical content.
-        amcheck: whether ``pg_amcheck`` ran.
-        failures: in words.
-        notes: what could not be looked at, in words.
-        seconds: by stage.
-    """
-
-    databases: int = 0
-    bytes_read: int = 0
-    amcheck: bool = False
-    failures: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @contextmanager
@@ -66,33 +46,35 @@ def prove(settings: ConnectionSettings, tools: Tools) -> Proof:
             )
         ]
     began = clock.monotonic()
-    _amcheck(settings, tools, proof)
+    _amcheck(settings, names, tools, proof)
     proof.seconds["amcheck"] = clock.monotonic() - began
     began = clock.monotonic()
+    base_looks.visibility(settings, names, proof)
+    proof.seconds["visibility"] = clock.monotonic() - began
+    began = clock.monotonic()
+    readers = beside(tools, (DUMP,))
     for name in names:
-        _read(settings.for_database(name), tools, name, proof)
+        _read(settings.for_database(name), readers, name, proof)
     proof.seconds["read"] = clock.monotonic() - began
     return proof
 
 
-def _amcheck(settings: ConnectionSettings, tools: Tools, proof: Proof) -> None:
-    if tools.major < _AMCHECK_FROM or not tools.has((AMCHECK,)):
-        proof.notes.append(
-            f"pg_amcheck is not there for PostgreSQL {tools.major}: heaps and indexes were only read"
-        )
+def _amcheck(settings: ConnectionSettings, names: Sequence[str], tools: Tools, proof: Proof) -> None:
+    if tools.major < _AMCHECK_FROM:
+        base_looks.indexes(settings, names, proof)
+        return
+    try:
+        clients = beside(tools, (AMCHECK,))
+    except SourceError:
+        proof.notes.append("pg_amcheck is not installed here: heaps and indexes were only read")
         return
     argv = [
-        tools.program(AMCHECK),
-        *(
-            "--all",
-            "--install-missing=pg_catalog",
-            "--heapallindexed",
-            "--no-password",
-            f"--maintenance-db={settings.database}",
-        ),
+        clients.program(AMCHECK),
+        *("--all", "--install-missing=pg_catalog", "--heapallindexed", "--no-password"),
+        f"--maintenance-db={settings.database}",
     ]
     with credentials(settings) as env:
-        told = process.run(argv, env=env | dict(tools.env), check=False)
+        told = process.run(argv, env=env | dict(clients.env), check=False)
     if "is not available" in told.stderr:
         proof.notes.append("the extension amcheck is not installed here: heaps and indexes were only read")
         return
@@ -103,7 +85,7 @@ def _amcheck(settings: ConnectionSettings, tools: Tools, proof: Proof) -> None:
 
 
 def _read(settings: ConnectionSettings, tools: Tools, name: str, proof: Proof) -> None:
-    argv = [tools.program("pg_dump"), "--format=plain", "--no-password"]
+    argv = [tools.program(DUMP), "--format=plain", "--no-password"]
     with credentials(settings) as env, process.Pipe(argv, env=env | dict(tools.env)) as pipe:
         if pipe.stdout is None:
             raise TargetError("pg_dump has no output", on=name)

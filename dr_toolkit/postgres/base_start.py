@@ -14,7 +14,7 @@ from dr_toolkit.postgres import scratch_places, server
 from dr_toolkit.postgres.base_files import MARKER
 from dr_toolkit.postgres.base_manifest import format_lsn, parse_lsn
 from dr_toolkit.postgres.connection import ConnectionSettings
-from dr_toolkit.postgres.tools import Tools
+from dr_toolkit.postgres.tools import Tools, beside
 
 VERIFY = "pg_verifybackup"
 _PORT = 5432
@@ -63,13 +63,16 @@ class Target:
             raise VerificationFailed("the snapshot does not say what recovery must reach") from error
 
 
-def verify_files(tools: Tools, directory: Path) -> None:
-    """Have ``pg_verifybackup`` look at every file and at the WAL.
+def verify_files(server_tools: Tools, directory: Path) -> None:
+    """Have ``pg_verifybackup`` look at every file, and at the WAL where it is of the server's version: another cannot read it.
 
     Raises:
         VerificationFailed: it complains.
+        SourceError: it is not installed.
     """
-    argv = [tools.program(VERIFY), f"--ignore={MARKER}", "--quiet", str(directory)]
+    tools = beside(server_tools, (VERIFY,))
+    wal = () if tools.major == server_tools.major else ("--no-parse-wal",)
+    argv = [tools.program(VERIFY), f"--ignore={MARKER}", "--quiet", *wal, str(directory)]
     try:
         process.run(argv, env=_environment(tools))
     except ProgramError as error:

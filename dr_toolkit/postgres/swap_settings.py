@@ -91,10 +91,16 @@ def create_from(connection: server.Connection, toc: Toc, new: str) -> str:
     for entry in toc.entries:
         match = _CREATE.fullmatch(entry.definition) if entry.desc == "DATABASE" else None
         if match:
-            return f"{head} {match[1]}"
+            return f"{head} {_known_options(match[1], connection.info.server_version)}"
     return f"{head} TEMPLATE = template0"
 
 
+def _known_options(options: str, server_version: int) -> str:
+    """A newer ``pg_dump`` names the provider of a locale for servers that have but one, and no such option."""
+    return options if server_version >= _PROVIDERS_SINCE else options.replace(" LOCALE_PROVIDER = libc", "")
+
+
+_PROVIDERS_SINCE = 150000
 _CREATE = re.compile(r'CREATE DATABASE (?:"(?:[^"]|"")+"|\S+) WITH (.*?);\s*', re.DOTALL)
 
 

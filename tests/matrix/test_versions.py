@@ -1,0 +1,141 @@
+"""Every supported PostgreSQL, with everything unusual in it: dumped, backed up whole, restored and proven through the command line.
+
+The clients are the server's own where it has any, and newer ones where not (13 and 14 from npm have none). What a restore gives is
+compared with the source: each table's rows, for both kinds.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from devstack import data, sql, versions
+from devstack.postgres import PostgresServer
+from tests import base_site
+
+TABLES = """
+    SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^(pg_|information_schema)' AND c.relpersistence = 'p' AND c.relispopulated ORDER BY 1
+"""
+DIGEST = "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)), 0)::text FROM {} AS t"
+OTHERS = (
+    "SELECT lomowner::regrole::text, loid::text, md5(lo_get(loid)) FROM (SELECT oid AS loid, lomowner FROM pg_largeobject_metadata) AS l ORDER BY 2",
+    "SELECT sequencename, last_value FROM pg_sequences ORDER BY 1",
+    "SELECT polname, pg_get_expr(polqual, polrelid) FROM pg_policy ORDER BY 1",
+    "SELECT tgname, pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2",
+    "SELECT evtname, evtenabled FROM pg_event_trigger ORDER BY 1",
+    "SELECT extname, extversion FROM pg_extension ORDER BY 1",
+    "SELECT conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE contype <> 'n' ORDER BY 1, 2",
+)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One server with an unusual cluster in it, and a configured drctl."""
+
+    server: PostgresServer
+    site: base_site.BaseSite
+
+
+@pytest.fixture(scope="module", params=versions.chosen(), ids=lambda version: f"pg{version}")
+def version(request: pytest.FixtureRequest) -> Iterator[Version]:
+    root = Path(tempfile.mkdtemp(prefix="drctl-matrix-"))
+    root.chmod(0o755)
+    # Checksums always: what an older server does not do by itself is tried here as well.
+    with PostgresServer(root / "pg", version=request.param, checksums=True) as server:
+        data.unusual_cluster(server)
+        if versions.large():
+            _second_segment(server)
+        yield Version(
+            server, base_site.BaseSite(root, server, dumps=dict(zip("ab", data.ODD_NAMES, strict=True)))
+        )
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def _second_segment(server: PostgresServer) -> None:
+    """A table of more than 1 GB, whose file has a second segment."""
+    dsn = server.create_database("segments")
+    sql.execute(
+        dsn,
+        "CREATE UNLOGGED TABLE large (id int, filler text STORAGE PLAIN)",
+        "INSERT INTO large SELECT n, repeat(md5(n::text), 240) FROM generate_series(1, 135000) AS n",
+        "ALTER TABLE large SET LOGGED",
+    )
+
+
+def test_both_kinds_come_back_and_are_proven(version: Version) -> None:
+    """Both dumps and the cluster pass ``verify --restore`` in scratch of the same major version."""
+    site = version.site
+    taken = site.drctl("backup")["snapshots"]
+    assert {snapshot["component"]: snapshot["status"] for snapshot in taken} == {
+        "a": "good",
+        "b": "good",
+        "base": "good",
+    }
+    results = site.drctl("verify", "--restore")["results"]
+    assert [
+        (r["component"], r["result"], r.get("failures")) for r in results if r["result"] != "passed"
+    ] == []
+    checks = next(r["checks"] for r in results if r["component"] == "base")
+    assert checks["pg_verifybackup"] is True
+    assert checks["databases"] >= 5, "postgres, template1, both odd ones, the empty one"
+    if version.server.version != 16:  # the package of 16 has no extensions
+        assert checks["pg_amcheck"] is True
+        assert checks["visibility_maps"] > 100
+
+
+def test_a_restored_cluster_holds_what_the_source_holds(version: Version) -> None:
+    """A second backup, restored: every table's rows, and what else a database has, in each database; roles with their passwords."""
+    server, site = version.server, version.site
+    sql.execute(
+        server.dsn(data.ODD_NAMES[0]),
+        "INSERT INTO public.stamped SELECT n, 'later' FROM generate_series(10, 4000) n",
+    )
+    expected = contents(server)
+    site.drctl("backup", "base")
+    place = site.root / "restored"
+    assert site.drctl("restore", "base", "--to", str(place))["restored"]["started"] is True
+    with base_site.in_place_of(server, place):
+        assert contents(server) == expected
+        role = server.dsn(data.EMPTY_NAME, user="With a Password", password='p\'ass "wörd"')
+        assert sql.rows(role, "SHOW work_mem") == [("8MB",)], "the password is still right"
+    shutil.rmtree(place)
+
+
+def test_a_restored_dump_holds_what_the_source_holds(version: Version) -> None:
+    """A dump goes into a new database of the same server, and has equal tables."""
+    server, site = version.server, version.site
+    site.drctl("backup", "a")
+    site.drctl("restore", "a", "--to", "restored a", "--yes")
+    try:
+        assert digests(server, "restored a") == digests(server, data.ODD_NAMES[0])
+    finally:
+        server.drop_database("restored a")
+
+
+def contents(server: PostgresServer) -> dict[str, object]:
+    """What every database holds."""
+    names = [
+        str(name)
+        for (name,) in sql.rows(server.dsn(), "SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1")
+    ]
+    found: dict[str, object] = {
+        "roles": sql.rows(
+            server.dsn(),
+            "SELECT rolname, rolpassword, rolvaliduntil, setconfig FROM pg_authid a LEFT JOIN pg_db_role_setting s ON s.setrole = a.oid ORDER BY 1, 4",
+        )
+    }
+    for name in names:
+        found[name] = digests(server, name), [sql.rows(server.dsn(name), query) for query in OTHERS]
+    return found
+
+
+def digests(server: PostgresServer, name: str) -> dict[str, object]:
+    """Each table's number of rows, and a sum over their text."""
+    dsn = server.dsn(name)
+    tables = [str(table) for (table,) in sql.rows(dsn, TABLES)]
+    with sql.connect(dsn) as connection:
+        return {table: connection.execute(sql.trusted(DIGEST.format(table))).fetchall() for table in tables}
