@@ -7,20 +7,24 @@ temporary file, so that memory does not grow with the bucket.
 
 from __future__ import annotations
 
+import io
+import os
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from dr_toolkit.errors import SourceError
 
 _CACHE_KIB = 16_384
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One object as a listing names it.
 
     Attributes:
@@ -36,6 +40,10 @@ class Listed:
     etag: str
     modified: str
     version: str = ""
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[Listed])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,9 @@ def page_problem(page: Page, tokens: set[str]) -> str | None:
 
 
 class Listing:
-    """A complete listing, sorted by the bytes of the keys. Use as a context manager; the temporary file has no name.
+    """A complete listing, sorted by the bytes of the keys. Use as a context manager; the temporary files have no name.
+
+    As long as rows come in that order, which is nearly always, they are appended to a file. Otherwise they are all put into a table.
 
     Args:
         where: the bucket, for messages.
@@ -82,12 +92,11 @@ class Listing:
 
     def __init__(self, where: str) -> None:
         self._where = where
-        self._rows = sqlite3.connect("", isolation_level=None)
-        self._rows.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        self._rows.execute("PRAGMA journal_mode = OFF")
-        self._rows.execute(
-            "CREATE TABLE o (key BLOB PRIMARY KEY, size INT, etag TEXT, modified TEXT) WITHOUT ROWID"
-        )
+        self._file: io.FileIO | None = None
+        self._blocks: list[tuple[int, int]] = []
+        self._end = 0
+        self._last = ""
+        self._rows: sqlite3.Connection | None = None
         self.count = self.bytes = 0
 
     def __enter__(self) -> Self:
@@ -96,7 +105,10 @@ class Listing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._rows.close()
+        if self._file is not None:
+            self._file.close()
+        if self._rows is not None:
+            self._rows.close()
 
     def fill(self, pages: Iterable[Page]) -> Self:
         """Take all pages, up to the one that says it is the last.
@@ -108,7 +120,14 @@ class Listing:
         for page in pages:
             if (problem := page_problem(page, tokens)) is not None:
                 raise self._refused(problem)
-            self._add(page)
+            try:
+                self._add(page)
+            except (OSError, sqlite3.Error) as error:
+                raise SourceError(
+                    f"the listing of {self._where} cannot be kept aside: {error}",
+                    on=self._where,
+                    hint="make room where temporary files are written (TMPDIR)",
+                ) from error
             if not page.truncated:
                 return self
             tokens.add(page.token or "")
@@ -116,30 +135,71 @@ class Listing:
 
     def __iter__(self) -> Iterator[Listed]:
         """All rows, sorted. Several iterations may run at once."""
+        if self._rows is None:
+            yield from self._filed()
+            return
         rows = self._rows.cursor().execute("SELECT key, size, etag, modified FROM o ORDER BY key")
         for key, size, etag, modified in rows:
             yield Listed(key.decode(), size, etag, modified)
 
+    def _filed(self) -> Iterator[Listed]:
+        if self._file is None:
+            return
+        for start, length in self._blocks:
+            yield from _DECODER.decode(os.pread(self._file.fileno(), length, start))
+
     def _add(self, page: Page) -> None:
+        self.count += len(page.objects)
+        self.bytes += sum(o.size for o in page.objects)
+        if self._rows is None and not self._follows(page):
+            self._to_table()
+        if self._rows is not None:
+            self._insert(page.objects)
+        elif page.objects:
+            self._append(_ENCODER.encode(page.objects))
+
+    def _append(self, block: bytes) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(buffering=0)
+        rest = memoryview(block)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        self._blocks.append((self._end, len(block)))
+        self._end += len(block)
+
+    def _follows(self, page: Page) -> bool:
+        """Whether all its rows sort after one another and after the rows before. Python orders text as UTF-8 does."""
+        last = self._last
+        for o in page.objects:
+            if o.key <= last:
+                return False
+            last = o.key
+        self._last = last
+        return True
+
+    def _to_table(self) -> None:
+        self._rows = sqlite3.connect("", isolation_level=None)
+        self._rows.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._rows.execute("PRAGMA journal_mode = OFF")
+        self._rows.execute(
+            "CREATE TABLE o (key BLOB PRIMARY KEY, size INT, etag TEXT, modified TEXT) WITHOUT ROWID"
+        )
+        self._insert(self._filed())
+        self._blocks = []
+
+    def _insert(self, objects: Iterable[Listed]) -> None:
+        assert self._rows is not None  # noqa: S101  # for the type checker
         self._rows.execute("BEGIN")
         try:
             self._rows.executemany(
                 "INSERT INTO o VALUES (?, ?, ?, ?)",
-                [(o.key.encode(), o.size, o.etag, o.modified) for o in page.objects],
+                ((o.key.encode(), o.size, o.etag, o.modified) for o in objects),
             )
         except sqlite3.IntegrityError:
             raise self._refused("a key came twice") from None
-        except sqlite3.Error as error:
-            raise SourceError(
-                f"the listing of {self._where} cannot be kept aside: {error}",
-                on=self._where,
-                hint="make room where temporary files are written (TMPDIR)",
-            ) from error
         finally:
             with suppress(sqlite3.Error):
                 self._rows.execute("COMMIT")
-        self.count += len(page.objects)
-        self.bytes += sum(o.size for o in page.objects)
 
     def _refused(self, problem: str) -> SourceError:
         return SourceError(
