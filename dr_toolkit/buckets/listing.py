@@ -160,7 +160,7 @@ class Listing:
 
     def _append(self, block: bytes) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(buffering=0)
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed by __exit__
         rest = memoryview(block)
         while rest:
             rest = rest[self._file.write(rest) :]
