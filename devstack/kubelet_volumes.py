@@ -67,14 +67,18 @@ class Volumes:
         found = {name: self._files(volume) for name, volume in wanted.items()}
         for name, volume in wanted.items():
             self._places[name] = self._claimed(volume) or self._empty(name)
-        written = [(self._places[name], files) for name, files in found.items() if files is not None]
+        written = [
+            (self._places[name], files, _mode(wanted[name]))
+            for name, files in found.items()
+            if files is not None
+        ]
         mounts = self.mounts([*self._pod["spec"].get("initContainers", []), *self._pod["spec"]["containers"]])
-        for place, files in written:
+        for place, files, mode in written:
             for path, content in files.items():
                 target = place / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(_rewritten_bytes(content, mounts))
-                target.chmod(0o644)
+                target.chmod(mode)
         self._made = True
 
     def mounts(self, containers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -179,6 +183,12 @@ class Volumes:
             if optional:
                 return {}
             raise NotYetError(f"{path.rpartition('/')[2]} not found") from error
+
+
+def _mode(volume: Mapping[str, Any]) -> int:
+    """The mode of a volume's files, without the group: a node gives that to the Pod's own group, and here there is none."""
+    source = volume.get("secret") or volume.get("configMap") or {}
+    return int(source.get("defaultMode", 0o644)) & ~0o070
 
 
 def content(found: Mapping[str, Any]) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ _EPILOG = epilog(
     "drctl verify console-db --data",
     "drctl verify --data=10",
     "drctl verify console-db --restore",
+    "drctl verify console-db --restore --in namespace",
     "drctl verify sql-db --restore --tables 'public.topic_*' --budget 30m",
     "drctl verify sql-db --restore --schema-only",
     codes=(0, 1, 2, 3, 5, 130, 143),
@@ -76,11 +77,10 @@ class _OptionalValue(click.Command):
 @click.option(
     "--in",
     "place",
-    type=click.Choice(["local"]),
-    default="local",
-    show_default=True,
-    help="Where scratch is made.",
+    type=click.Choice(["local", "namespace"]),
+    help="Where scratch is made; else as verify.scratch says, and that is local.",
 )
+@click.option("--mark", envvar="DRCTL_SCRATCH_ID", hidden=True)
 @common
 @click.pass_obj
 def command(
@@ -90,7 +90,8 @@ def command(
     tables: tuple[str, ...],
     budget: timedelta | None,
     snapshot_id: str | None,
-    place: str,
+    place: str | None,
+    mark: str | None,
     *,
     quick: bool,
     restore: bool,
@@ -102,7 +103,6 @@ def command(
     not, and counts nowhere as a proof by restore. Needs a recipient with the role "read".
     """
     context.configure_log()
-    del place  # one value for now; click has checked it
     if quick + (data is not None) + restore > 1:
         raise click.UsageError("choose one of --quick, --data and --restore")
     part = bool(tables or schema_only or budget)
@@ -121,9 +121,11 @@ def command(
     )
     seconds = budget.total_seconds() if budget else None
     config = context.load_config()
+    if place is not None:
+        config = config.with_scratch(place)
     with opening.opened_repository(config) as repository:
         sample = Sample(tables, schema_only, seconds) if part else None
-        request = verify.Request(components, level, data or 100.0, snapshot_id, sample)
+        request = verify.Request(components, level, data or 100.0, snapshot_id, sample, mark)
         results = verify.run(config, repository, request, context.progress())
     context.emit({"results": [documents.verification(r) for r in results]}, text.verification(results))
     if not all(r.passed for r in results):

@@ -26,6 +26,7 @@ from dr_toolkit.config.postgres import (
     PostgresDumpConfig,
     RestoreConnectionConfig,
 )
+from dr_toolkit.config.scratch import ScratchNamespaceConfig
 from dr_toolkit.config.secrets import SecretRef, resolve_secret
 from dr_toolkit.config.section import ObjectivesConfig, RetentionConfig, S3Config
 
@@ -48,6 +49,7 @@ __all__ = [
     "RestoreConnectionConfig",
     "RetentionConfig",
     "S3Config",
+    "ScratchNamespaceConfig",
     "SecretRef",
     "SecretsConfig",
     "VaultAuthConfig",

@@ -110,8 +110,20 @@ components:
 #   in_cluster: false                     # true, instead of both: the pod's service account and nothing else
 
 verify:
-  scratch: local                          # a throw-away PostgreSQL on this machine
+  scratch: local                          # a throw-away PostgreSQL on this machine; namespace: in Kubernetes, made for it and deleted
   # programs: /usr/lib/postgresql/18/bin  # initdb and postgres; else looked for
+  # namespace:                            # what runs in a scratch namespace (drctl verify --restore --in namespace)
+  #   image: registry.example.com/drctl@sha256:0000000000000000000000000000000000000000000000000000000000000000
+  #   postgres: {"17": "postgres@sha256:0000000000000000000000000000000000000000000000000000000000000000"}
+  #   postgres_user: 999                  # in the image's /etc/passwd; 70 in Alpine's
+  #   user: 10001                         # of drctl
+  #   storage_class: fast                 # a claim; without it an emptyDir on the node
+  #   size: 20Gi                          # else half as much again as the source had, and 5 GiB
+  #   cpu: "1"                            # each of the two containers asks for this
+  #   memory: 1Gi                         # and this, which is its limit too
+  #   quota: {limits.memory: 4Gi}         # of the namespace; else what is needed
+  #   start_timeout: 5m                   # for images, volumes and room on a node
+  #   timeout: 2h                         # for the restore
 
 schedule:                                 # of drctl schedule; CronJobs have their own times
   time_zone: UTC                          # of every cron expression here; Europe/Paris

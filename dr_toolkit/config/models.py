@@ -17,6 +17,7 @@ from dr_toolkit.config.cluster import ClusterConfig
 from dr_toolkit.config.helm import HelmConfig, SecretsConfig
 from dr_toolkit.config.postgres import PostgresBaseConfig, PostgresDumpConfig
 from dr_toolkit.config.schedule import ScheduleConfig
+from dr_toolkit.config.scratch import ScratchNamespaceConfig
 from dr_toolkit.config.secrets import SecretRef
 from dr_toolkit.config.section import S3Config, Section
 from dr_toolkit.config.values import HttpUrl, LocalPath, Name, RepositoryUrl, Text, Trust
@@ -116,10 +117,12 @@ def _where_it_wraps(key: KeyConfig) -> tuple[str, ...]:
 class VerifyConfig(Section):
     """How `drctl verify --restore` works."""
 
-    scratch: Literal["local"] = "local"
-    """Where it restores into: `local`, a throw-away PostgreSQL on this machine."""
+    scratch: Literal["local", "namespace", "sidecar"] = "local"
+    """Where it restores into: `local`, a throw-away PostgreSQL on this machine; `namespace`, one in a Kubernetes namespace that is made for it and deleted; `sidecar`, one beside drctl in its Pod (what the Job of `namespace` uses)."""
     programs: LocalPath | None = None
     """Directory with the programs of the PostgreSQL to start (`initdb`, `postgres`). Default: looked for."""
+    namespace: ScratchNamespaceConfig | None = None
+    """What runs in a scratch namespace; needed for `namespace`."""
 
 
 class Config(Section):
@@ -139,6 +142,10 @@ class Config(Section):
     """How verification works."""
     schedule: ScheduleConfig = ScheduleConfig()
     """How `drctl schedule` works."""
+
+    def with_scratch(self, place: str) -> Config:
+        """The same, with another place for scratch."""
+        return self.model_copy(update={"verify": self.verify.model_copy(update={"scratch": place})})
 
     @field_validator("keys")
     @classmethod

@@ -148,6 +148,10 @@ _TABLE = {
 }
 
 
+_IN_NAMESPACE = frozenset({"postgres-dump", "postgres-base", "bucket", "bucket-replica"})
+"""What is worth a namespace. Others are small, and are proved on this machine."""
+
+
 def known() -> tuple[str, ...]:
     """Every kind, in the order in which a whole platform is restored."""
     return tuple(_TABLE)
@@ -170,12 +174,18 @@ def audit_of(kind: str) -> Audit | None:
     return cast("Audit", found) if hasattr(found, "objection") else None
 
 
-def proof_of(kind: str) -> Proof:
-    """Who proves snapshots of this kind."""
-    return cast("Proof", _module(_row(kind).proof))
+def in_namespace(kind: str, place: str) -> bool:
+    """Whether snapshots of this kind are proved in a namespace when scratch is there."""
+    return place == "namespace" and kind in _IN_NAMESPACE
 
 
-def sampling_of(kind: str) -> Sampling:
+def proof_of(kind: str, place: str = "local") -> Proof:
+    """Who proves snapshots of this kind; ``place`` is the configuration's ``verify.scratch``."""
+    row = _row(kind)
+    return cast("Proof", _module("prove_in_namespace" if in_namespace(kind, place) else row.proof))
+
+
+def sampling_of(kind: str, place: str = "local") -> Sampling:
     """Who proves a part of a snapshot of this kind.
 
     Raises:
@@ -188,7 +198,7 @@ def sampling_of(kind: str) -> Sampling:
             hint="name the components of kind postgres-dump; of others take: drctl verify NAME --data=10",
             unaffected="nothing was started",
         )
-    return cast("Sampling", found)
+    return cast("Sampling", _module("prove_in_namespace") if in_namespace(kind, place) else found)
 
 
 def restore_of(kind: str) -> Restore:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from dr_toolkit import errors, log
-from dr_toolkit.config import Config
+from dr_toolkit.config import Config, SecretRef, resolve_secret
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres import (
     compare,
     restore_needs,
     restore_plan,
     restore_verify,
-    scratch,
     scratch_places,
     tools,
 )
 from dr_toolkit.postgres import sample as sampling
 from dr_toolkit.postgres.compare import DumpFacts
 from dr_toolkit.postgres.sample import Sample
+from dr_toolkit.postgres.scratch import ScratchServer
+from dr_toolkit.postgres.sidecar import Sidecar
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
@@ -71,8 +73,8 @@ def _check(
         toc = restore_plan.toc_of(source)
         major = restore_needs.major_of(toc.server_version)
         programs = config.verify.programs
-        server = scratch.ScratchServer(major, programs=programs)
         client = _clients(restore_needs.client_major(toc, major), programs)
+        server = _server(config, major, client)
         _log.info("scratch", major=major, snapshot=found.id)
         expected = restore_verify.expected_facts(source, toc)
         _check_patterns(sample, expected)
@@ -92,6 +94,15 @@ def _check(
         checks = {**facts, "server": toc.server_version, "seconds": report.seconds}
         notes.insert(0, sentence)
     return checks, [d.text for d in failures], notes
+
+
+def _server(config: Config, major: int, client: Tools) -> ScratchServer | Sidecar:
+    """The throw-away server: ours, or the one beside us that the Job of a scratch namespace has."""
+    if config.verify.scratch != "sidecar":
+        return ScratchServer(major, programs=config.verify.programs)
+    password = resolve_secret(SecretRef("env:DRCTL_SCRATCH_PASSWORD"))
+    place = os.environ.get("DRCTL_SCRATCH_SOCKET", "/run/drctl")
+    return Sidecar(major, tools=client, socket=place, password=password or "")
 
 
 def _check_patterns(sample: Sample | None, expected: DumpFacts) -> None:

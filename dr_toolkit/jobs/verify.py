@@ -33,6 +33,7 @@ class Request:
         percent: share of the packs, for ``data``.
         snapshot: a snapshot's id; else the newest good one of each component.
         sample: which part, for ``sample``.
+        mark: of a run in a scratch namespace; it goes into the counts, so that the run's evidence is found.
     """
 
     components: tuple[str, ...] = ()
@@ -40,6 +41,7 @@ class Request:
     percent: float = 100.0
     snapshot: str | None = None
     sample: Sample | None = None
+    mark: str | None = None
 
 
 @dataclass(slots=True)
@@ -170,6 +172,8 @@ def one(
         result.failures.append(error.message)
     finally:
         progress.close()
+    if request.mark:
+        result.checks = {**result.checks, "scratch": request.mark}
     result.failures += lost
     result.seconds = clock.monotonic() - started
     result.passed = not result.failures
@@ -185,16 +189,17 @@ def _look(
     result: Result,
     progress: Progress,
 ) -> None:
-    if request.sample is not None:
-        result.checks, result.failures, result.notes = kinds.sampling_of(found.header.kind).sample_check(
-            config, repository, found, progress, request.sample
-        )
-        return
-    if request.level == "restore":
-        proof = kinds.proof_of(found.header.kind)
-        result.checks, result.failures, result.notes = proof.restore_check(
-            config, repository, found, progress
-        )
+    kind, place = found.header.kind, config.verify.scratch
+    if request.level in {"restore", "sample"}:
+        if request.sample is not None:
+            looked = kinds.sampling_of(kind, place).sample_check(
+                config, repository, found, progress, request.sample
+            )
+        else:
+            looked = kinds.proof_of(kind, place).restore_check(config, repository, found, progress)
+        result.checks, result.failures, result.notes = looked
+        # There the Job has stored its own evidence, which is where this comes from.
+        result.signed = kinds.in_namespace(kind, place)
         return
     if request.level == "quick":
         findings = check.quick(repository, found)
@@ -218,7 +223,8 @@ def _look(
 
 def sign(repository: Repository, results: list[Result]) -> None:
     """Store signed evidence of one run, where the signing key is at hand."""
-    rows = [result.row() for result in results if result.snapshot]
+    unsigned = [result for result in results if result.snapshot and not result.signed]
+    rows = [result.row() for result in unsigned]
     if not rows:
         return
     try:
@@ -227,5 +233,5 @@ def sign(repository: Repository, results: list[Result]) -> None:
         # What was found counts, stored or not: a read-only copy is verified like any other.
         _log.warning("evidence not stored", reason=error.message)
         return
-    for result in results:
-        result.signed = bool(result.snapshot)
+    for result in unsigned:
+        result.signed = True

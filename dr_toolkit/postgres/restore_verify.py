@@ -26,7 +26,7 @@ from dr_toolkit.postgres.restore import RestoreReport, restore_into
 from dr_toolkit.postgres.restore_plan import DATA_PREFIX
 from dr_toolkit.postgres.restore_program import failure
 from dr_toolkit.postgres.sample import Sample, part_of
-from dr_toolkit.postgres.scratch import ScratchServer
+from dr_toolkit.postgres.scratch import Scratch
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.entries import EntryInfo, EntrySource
 
@@ -118,7 +118,7 @@ def compare_restored(
 
 def verify_restore(
     source: EntrySource,
-    scratch: ScratchServer,
+    scratch: Scratch,
     tools: Tools,
     *,
     jobs: int = 2,

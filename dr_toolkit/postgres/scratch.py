@@ -28,11 +28,11 @@ __all__ = ["ScratchServer", "clean_leftovers"]
 
 _log = log.get("postgres.scratch")
 
-_SUPERUSER = "drctl_scratch"
+SUPERUSER = "drctl_scratch"
 _PORT = 5432
 _START_SECONDS = 60.0
 _STEP = 0.02
-_SETTINGS = {
+SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "50",
@@ -52,74 +52,21 @@ _SETTINGS = {
 }
 
 
-class ScratchServer:
-    """A PostgreSQL server of one major version that exists for one ``with`` block.
-
-    Args:
-        major: the major version.
-        programs: directory with that version's server programs; None to look for them.
-        tools: the programs themselves, if already chosen.
-        parent: where to make its directory; None for the system's place for temporary files.
+class Scratch:
+    """A PostgreSQL server whose content nobody needs, with a database for each thing that is tried.
 
     Attributes:
         tools: the programs in use, client programs among them.
         settings: how to reach its maintenance database as superuser.
         notes: what is not as in the source, in plain words.
-
-    Raises:
-        SourceError: no programs of that version.
-        TargetError: it cannot be started here.
     """
 
     settings: ConnectionSettings
+    tools: Tools
 
-    def __init__(
-        self,
-        major: int,
-        *,
-        programs: str | None = None,
-        tools: Tools | None = None,
-        parent: Path | None = None,
-    ) -> None:
-        self.tools = tools or server_tools(major, programs)
+    def __init__(self) -> None:
         self.notes: list[str] = []
-        self._parent = parent
-        self._user = scratch_places.unprivileged_user()
-        self._password = secrets.token_urlsafe(24)
-        self._place: scratch_places.Place | None = None
-        self._pipe: process.Pipe | None = None
         self._databases = 0
-
-    def __enter__(self) -> Self:
-        scratch_places.check_programs(self.tools.program("postgres"), self._user)
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    @property
-    def directory(self) -> Path:
-        """Where it lives."""
-        if self._place is None:
-            raise TargetError("the scratch server is not running")
-        return self._place.directory
-
-    def stop(self) -> None:
-        """End the server at once and remove all of it. May be called twice."""
-        try:
-            if self._pipe is not None:
-                self._pipe.stop()
-        finally:
-            if self._place is not None:
-                self._place.remove()
-            self._pipe, self._place = None, None
 
     def database_for(self, toc: Toc) -> ConnectionSettings:
         """Create an empty database with the encoding and locale of the snapshot's source, and say how to reach it.
@@ -155,6 +102,68 @@ class ScratchServer:
         with session(self.settings) as connection:
             self.notes += scratch_roles.apply(connection, globals_script, needed)
 
+
+class ScratchServer(Scratch):
+    """A PostgreSQL server of one major version that exists for one ``with`` block.
+
+    Args:
+        major: the major version.
+        programs: directory with that version's server programs; None to look for them.
+        tools: the programs themselves, if already chosen.
+        parent: where to make its directory; None for the system's place for temporary files.
+
+    Raises:
+        SourceError: no programs of that version.
+        TargetError: it cannot be started here.
+    """
+
+    def __init__(
+        self,
+        major: int,
+        *,
+        programs: str | None = None,
+        tools: Tools | None = None,
+        parent: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.tools = tools or server_tools(major, programs)
+        self._parent = parent
+        self._user = scratch_places.unprivileged_user()
+        self._password = secrets.token_urlsafe(24)
+        self._place: scratch_places.Place | None = None
+        self._pipe: process.Pipe | None = None
+
+    def __enter__(self) -> Self:
+        scratch_places.check_programs(self.tools.program("postgres"), self._user)
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def directory(self) -> Path:
+        """Where it lives."""
+        if self._place is None:
+            raise TargetError("the scratch server is not running")
+        return self._place.directory
+
+    def stop(self) -> None:
+        """End the server at once and remove all of it. May be called twice."""
+        try:
+            if self._pipe is not None:
+                self._pipe.stop()
+        finally:
+            if self._place is not None:
+                self._place.remove()
+            self._pipe, self._place = None, None
+
     def _start(self) -> None:
         self._place = scratch_places.Place(self._user, self._parent)
         began = clock.monotonic()
@@ -172,7 +181,7 @@ class ScratchServer:
         self.settings = ConnectionSettings(
             hosts=((str(directory), _PORT),),
             database="postgres",
-            user=_SUPERUSER,
+            user=SUPERUSER,
             password=self._password,
             sslmode="disable",
         )
@@ -187,7 +196,7 @@ class ScratchServer:
             scratch_places.give(password_file, self._user)
         argv = [
             self.tools.program("initdb"),
-            *("-D", str(directory / "data"), "-U", _SUPERUSER, f"--pwfile={password_file}"),
+            *("-D", str(directory / "data"), "-U", SUPERUSER, f"--pwfile={password_file}"),
             *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
         ]
         try:
@@ -196,7 +205,7 @@ class ScratchServer:
             raise _not_started(error.stderr or error.message) from error
         finally:
             password_file.unlink()
-        lines = "".join(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
+        lines = "".join(f"{name} = '{value}'\n" for name, value in SETTINGS.items())
         with (directory / "data" / "postgresql.conf").open("a") as file:
             file.write(lines)
 

@@ -172,7 +172,7 @@ def test_programs_in_a_closed_place_are_refused_in_plain_words(parent, tmp_path)
 def test_a_server_that_does_not_start_says_why(parent, tmp_path_factory, monkeypatch):
     """What the server said is in the error, and nothing is left."""
     monkeypatch.setitem(
-        __import__("dr_toolkit.postgres.scratch", fromlist=["x"])._SETTINGS, "shared_buffers", "many"
+        __import__("dr_toolkit.postgres.scratch", fromlist=["x"]).SETTINGS, "shared_buffers", "many"
     )
     with pytest.raises(TargetError, match="shared_buffers"), ScratchServer(18, parent=parent):
         pass

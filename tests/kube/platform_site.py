@@ -27,9 +27,13 @@ class PlatformSite:
         root: a directory that other users can enter.
         postgres: where the database is.
         database: its name.
+        repository: the section; by default a directory below ``root``.
+        more: further sections of the configuration.
     """
 
-    def __init__(self, root: Path, postgres: PostgresServer, database: str) -> None:
+    def __init__(
+        self, root: Path, postgres: PostgresServer, database: str, *, repository: str = "", more: str = ""
+    ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.postgres, self.database = root, postgres, database
         self.dsn = postgres.dsn(database)
@@ -40,18 +44,19 @@ class PlatformSite:
             FLYWAY,
         )
         self.secret = {"CONSOLE_DB_PASSWORD": postgres.password}
+        self.repository = repository or f'{{url: "file://{root}/repository"}}'
+        self.more = more
         self.config = root / "drctl.yaml"
         self.config.write_text(self.configuration())
         for role in ("write", "read"):
             self.run("keys", "generate-file", str(root / f"{role}.key"))
-        self.run("init")
 
-    def configuration(self, more: str = "") -> str:
-        """The text of ``drctl.yaml``, with further sections."""
+    def configuration(self) -> str:
+        """The text of ``drctl.yaml``."""
         where = f"host: {self.postgres.host}, port: {self.postgres.port}, database: {self.database}, user: postgres"
         return f"""
 version: 1
-repository: {{url: "file://{self.root}/repository"}}
+repository: {self.repository}
 keys:
   write: {{type: key-file, role: write, path: {self.root}/write.key}}
   read: {{type: key-file, role: read, path: {self.root}/read.key}}
@@ -59,7 +64,7 @@ components:
   console-db:
     kind: postgres-dump
     connection: {{{where}, password: "env:CONSOLE_DB_PASSWORD"}}
-{more}"""
+{self.more}"""
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run drctl here, as an operator."""

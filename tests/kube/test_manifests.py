@@ -61,7 +61,9 @@ def kubectl(api: ControlPlane, *arguments: str, text: str | None = None) -> subp
 def site(postgres: PostgresServer, servers_root: Path) -> Iterator[PlatformSite]:
     database = f"manifests_{secrets.token_hex(4)}"
     postgres.create_database(database)
-    yield PlatformSite(servers_root / database, postgres, database)
+    found = PlatformSite(servers_root / database, postgres, database)
+    found.run("init")
+    yield found
     postgres.drop_database(database)
 
 
