@@ -28,6 +28,8 @@ _TOPICS = {
 }
 """Gateway's topics by the variable that renames each, as Conduktor's documentation lists them (``_conduktor_<cluster id>_<name>``)."""
 
+_AUTHORITY = ("cert-manager", "root-ca-secret")
+"""Namespace and Secret of the reference architecture's authority: lost, every certificate and truststore must be made anew."""
 _POOL_KEY = "GATEWAY_USER_POOL_SECRET_KEY"
 _BY_A_CONTROLLER = ("cert-manager.io/", "sealedsecrets.bitnami.com/", "reconcile.external-secrets.io/")
 
@@ -157,7 +159,12 @@ def _roles_not_found(found: Sequence[Workload]) -> list[str]:
 def _cluster_components(found: Sequence[Workload], objects: ApiObjects) -> list[Proposal]:
     namespaces = tuple(dict.fromkeys(workload.namespace for workload in found))
     proposals = valuable(found, objects)
-    secrets: list[Field] = [Field("kind", "secrets"), Field("namespaces", namespaces)]
+    authority = objects.object(platform.SECRETS, *_AUTHORITY) is not None
+    objects.refused.pop("Secret " + "/".join(_AUTHORITY), None)  # only looked for, never named by anybody
+    if authority:
+        proposals.append(_AUTHORITY[1])
+    everywhere = tuple(dict.fromkeys((*namespaces, *(_AUTHORITY[:1] if authority else ()))))
+    secrets: list[Field] = [Field("kind", "secrets"), Field("namespaces", everywhere)]
     if proposals:
         secrets.append(
             Field(
@@ -188,7 +195,7 @@ def valuable(found: Sequence[Workload], objects: ApiObjects) -> list[str]:
         objects: where Secrets are read.
 
     Returns:
-        ``namespace/name`` of whole Secrets, ``namespace/name/key`` of single keys.
+        ``name`` of whole Secrets, ``name/key`` of single keys: the words of ``include_values``.
     """
     chosen: list[str] = []
     for workload in found:
@@ -197,15 +204,11 @@ def valuable(found: Sequence[Workload], objects: ApiObjects) -> list[str]:
             origin = pool_key.origin
             secret = objects.object(platform.SECRETS, origin.namespace, origin.name)
             if secret is None or not _from_elsewhere(secret):
-                chosen.append(f"{origin.namespace}/{origin.name}/{origin.key}")
+                chosen.append(f"{origin.name}/{origin.key}")
         for name in workload.container.secret_names:
             secret = objects.object(platform.SECRETS, workload.namespace, name)
             if secret is not None and "truststore" in name and not _from_elsewhere(secret):
-                chosen.append(f"{workload.namespace}/{name}")
-    authority = objects.object(platform.SECRETS, "cert-manager", "root-ca-secret")
-    if authority is not None:
-        chosen.append("cert-manager/root-ca-secret")
-    objects.refused.pop("Secret cert-manager/root-ca-secret", None)  # only looked at, never named by anybody
+                chosen.append(name)
     return list(dict.fromkeys(chosen))
 
 

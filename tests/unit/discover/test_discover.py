@@ -94,15 +94,25 @@ def test_secrets_that_nothing_would_make_again_are_proposed() -> None:
     """The pool key and the truststore by hand; not a truststore that cert-manager owns."""
     objects = stack()
     assert set(component(discover.run(FakeApi(objects), ["conduktor"]), "secrets")["include_values"]) == {
-        "conduktor/bundle-truststore",
-        "conduktor/gateway-secrets/GATEWAY_USER_POOL_SECRET_KEY",
+        "bundle-truststore",
+        "gateway-secrets/GATEWAY_USER_POOL_SECRET_KEY",
     }
     objects["secrets"] = [
         secret("conduktor", "bundle-truststore", {}, ownerReferences=[{"kind": "Certificate"}]),
         *(s for s in objects["secrets"] if s["metadata"]["name"] != "bundle-truststore"),
     ]
     proposed = component(discover.run(FakeApi(objects), ["conduktor"]), "secrets")["include_values"]
-    assert "conduktor/bundle-truststore" not in proposed
+    assert "bundle-truststore" not in proposed
+
+
+def test_the_authority_of_the_reference_stack_is_proposed_where_it_is() -> None:
+    """Its namespace joins those of the Secrets, and of nothing else."""
+    objects = stack()
+    objects["secrets"].append(secret("cert-manager", "root-ca-secret", {"tls.key": "x"}))
+    found = discover.run(FakeApi(objects), ["conduktor"])
+    assert "root-ca-secret" in component(found, "secrets")["include_values"]
+    assert component(found, "secrets")["namespaces"] == ["conduktor", "cert-manager"]
+    assert component(found, "releases")["namespaces"] == ["conduktor"]
 
 
 def test_a_secret_that_may_not_be_read_is_named_with_the_missing_rule() -> None:
