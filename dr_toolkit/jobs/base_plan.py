@@ -14,11 +14,15 @@ from dr_toolkit.postgres.base_marks import Marks
 from dr_toolkit.postgres.base_method import Before, State
 from dr_toolkit.postgres.base_overlay import FILES, MarkedFiles, OverlaidFiles, Parent, PlainFiles
 from dr_toolkit.postgres.connection import ConnectionSettings
+from dr_toolkit.repository.chunking import FIXED
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
 from dr_toolkit.repository.writer import SnapshotWriter
 
 MANIFEST_NOTE = "backup-manifest"
+FRAGMENTS = 4
+"""Extents for each block of 128 KiB that a file may have on average."""
+_LOOKED_AT = 2
 _PATIENCE = 60.0
 """Seconds that an audit waits for the server's summaries; an increment need not, because the server waits itself."""
 _log = log.get("jobs.backup")
@@ -184,7 +188,10 @@ def _increment(
         partial(base_limits.read, settings, now.shape),
     )
     files = OverlaidFiles(now.shape, old, writer)
-    asked = base_manifest.for_upload(manifest, _sent_whole)
+    broken = _fragmented(repository, parent, sizes, overlays)
+    if broken:
+        _log.info("fragmented files are read whole", files=len(broken))
+    asked = base_manifest.for_upload(manifest, lambda path: path in broken or _sent_whole(path))
     return Plan(files, asked, None, int(base.get("increments", 0)) + 1, now, parent=parent)
 
 
@@ -192,6 +199,24 @@ def _sent_whole(path: str) -> bool:
     """Visibility maps: what the server's summaries say of them is not right in many versions, and they are small."""
     file = base_increment.relation_file(path)
     return file is not None and file.fork == base_increment.VISIBILITY_MAP
+
+
+def too_fragmented(extents: int, size: int) -> bool:
+    """Whether a file is to be read whole: it has more than so many extents for each block that it would have then. Pure."""
+    return extents > FRAGMENTS * (size // FIXED + 1)
+
+
+def _fragmented(
+    repository: Repository, parent: Snapshot, sizes: Mapping[str, int], overlays: Mapping[str, int]
+) -> set[str]:
+    """Files of the parent that are too fragmented. Only those are looked at over which several increments were laid."""
+    tree, _packs = repository.trees(parent)
+    found = set()
+    for path in (path for path, count in overlays.items() if count >= _LOOKED_AT):
+        extents = sum(1 for _extent in tree.extents(FILES + path) or ())
+        if too_fragmented(extents, sizes[path]):
+            found.add(path)
+    return found
 
 
 def _files_of(repository: Repository, parent: Snapshot) -> tuple[dict[str, int], dict[str, int]]:

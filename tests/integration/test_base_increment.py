@@ -374,6 +374,31 @@ def test_a_role_with_replication_can_have_increments(site: BaseSite) -> None:
         sql.execute(dsn, "GRANT EXECUTE ON FUNCTION pg_wal_summary_contents TO PUBLIC", "DROP ROLE repl")
 
 
+def test_a_fragmented_file_is_sent_whole(site: BaseSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with too many extents is left out of the manifest that the increment is asked against; all others stay increments."""
+    dsn = site.source.dsn()
+    monkeypatch.setattr(base_plan, "FRAGMENTS", 1)
+    [(relation,)] = sql.rows(dsn, "SELECT pg_relation_filepath('t')")
+    sql.execute(dsn, "VACUUM FREEZE t")  # else hint bits change every page
+    site.backup()
+    overlays = []
+    for number in range(4):
+        sql.execute(dsn, f"UPDATE t SET body = '{number}' WHERE id % 4000 = {number}")
+        taken = site.backup()
+        with opening.opened_repository(site.job) as repository:
+            tree, _packs = repository.trees(taken)
+            overlays += [
+                i.meta.get("overlays", 0)
+                for i in tree.entries(FILES + relation)
+                if i.path == FILES + relation
+            ]
+    assert methods(taken) == ["increment"]
+    assert overlays[:2] == [1, 2]
+    assert overlays[2] == 0, "read whole after the second"
+    with site.running(taken) as settings:
+        assert ask(settings, CONTENT + "t", "postgres") == sql.rows(dsn, CONTENT + "t")
+
+
 @pytest.mark.parametrize(
     "said",
     [
