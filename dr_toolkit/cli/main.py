@@ -24,6 +24,7 @@ from dr_toolkit.cli.options import common
 COMMANDS = {
     "init": "Make a repository and its first epoch; print what to keep safe.",
     "discover": "Read what runs in the cluster, and print a drctl.yaml for this platform.",
+    "doctor": "Check configuration, reach, permissions, versions, keys, Object Lock.",
     "backup": "Take snapshots of all components, or of those that are named.",
     "snapshots": "List snapshots and recovery points.",
     "status": "Where each component stands against its objectives (RPO, RTO).",

@@ -1,0 +1,49 @@
+"""What ``drctl doctor`` found, as text and as a document."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from dr_toolkit.jobs.findings import LEVELS, Finding, exit_code
+
+_WORDS = {"failed": "FAILED ", "warning": "WARNING", "note": "note   ", "ok": "ok     "}
+
+
+def text(findings: Sequence[Finding]) -> str:
+    """The worst first; what is fine in one line each."""
+    lines = []
+    for one in sorted(findings, key=lambda f: LEVELS.index(f.level)):
+        on = f"{one.on}: " if one.on and one.on not in one.what else ""
+        lines.append(f"{_WORDS[one.level]} {one.area}: {on}{one.what}")
+        if one.why:
+            lines.append(f"          why: {one.why}")
+        if one.todo:
+            lines.append(f"          do:  {one.todo}")
+    counts = Counter(one.level for one in findings)
+    summary = (
+        f"{counts['failed']} failed, {counts['warning']} warnings, {counts['note']} notes, {counts['ok']} ok"
+    )
+    return "\n".join([*lines, "", summary, ""])
+
+
+def document(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The same for scripts."""
+    counts = Counter(one.level for one in findings)
+    return {
+        "healthy": exit_code(findings) == 0,
+        "counts": {level: counts[level] for level in LEVELS},
+        "findings": [
+            {
+                "level": one.level,
+                "area": one.area,
+                "on": one.on or None,
+                "what": one.what,
+                "why": one.why or None,
+                "todo": one.todo or None,
+                "rule": one.rule or None,
+            }
+            for one in findings
+        ],
+    }

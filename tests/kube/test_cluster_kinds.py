@@ -1,0 +1,208 @@
+"""Releases of the real Helm and real Secrets: backed up with exactly the documented rights, restored, compared, and damaged."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dr_toolkit import config
+from dr_toolkit.cluster.client import METADATA_ONLY, Cluster
+from dr_toolkit.errors import ProgramError
+from tests.api_proxy import ApiProxy, status
+
+ROOT = Path(__file__).parents[2]
+CHARTS = Path(__file__).parent / "charts"
+DRCTL = Path(sys.executable).with_name("drctl")
+CONSOLE = {
+    "config": {
+        "organization": {"name": "acme"},
+        "admin": {"email": "a@example.invalid", "password": "admin-password-1"},
+        "database": {"url": "postgresql://conduktor:db-password-1@main:5432/conduktor"},
+        "license": "license-1",
+    }
+}
+
+
+def documented_rules():
+    """The rules that docs/permissions.md gives to a backup."""
+    text = (ROOT / "docs/permissions.md").read_text("utf-8").partition("## 6. Kubernetes")[2]
+    return yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])["rules"]
+
+
+class Site:
+    """A configured drctl with both kinds, as a service account with the documented rights."""
+
+    def __init__(self, root: Path, control_plane, namespaces, *, granted=None) -> None:
+        self.root, self.config = root, root / "drctl.yaml"
+        first, *others = namespaces
+        control_plane.make_service_account(first, "drctl", documented_rules())
+        for other in others if granted is None else granted:
+            control_plane.grant(first, "drctl", documented_rules(), on=other)
+        self.token = control_plane.make_token(first, "drctl")
+        self.kubeconfig = control_plane.write_kubeconfig(root / "kubeconfig", self.token)
+        listed = ", ".join(namespaces)
+        self.config.write_text(f"""
+version: 1
+repository: {{url: "file://{root}/repository"}}
+keys:
+  w: {{type: key-file, role: write, path: w.key}}
+  r: {{type: key-file, role: read, path: r.key}}
+cluster: {{kubeconfig: {self.kubeconfig}}}
+components:
+  releases: {{kind: helm, namespaces: [{listed}], drivers: [secrets, configmaps]}}
+  secrets: {{kind: secrets, namespaces: [{listed}], include_values: [kept/KEY]}}
+""")
+        for key in ("w", "r"):
+            assert self.run("keys", "generate-file", str(root / f"{key}.key")).returncode == 0
+        assert self.run("init").returncode == 0
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(DRCTL), "-c", str(self.config), *arguments]
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=dict(os.environ),
+            cwd=self.root,
+        )
+
+    def json(self, *arguments: str, code: int = 0):
+        done = self.run(*arguments, "--output", "json")
+        assert done.returncode == code, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+
+def test_releases_and_secrets_with_exactly_the_documented_rights(control_plane, namespace, helm, tmp_path):
+    """Installed, upgraded, failed, rolled back, left pending; backed up, proven, shown without secrets, restored, compared, diagnosed."""
+    console = CHARTS / "console"
+    helm.install("main", console, namespace, CONSOLE)
+    helm.upgrade("main", console, namespace, CONSOLE | {"platform": {"replicas": 2}})
+    with pytest.raises(ProgramError):
+        helm.upgrade("main", console, namespace, CONSOLE, "--wait", "--timeout", "1s")
+    helm.rollback("main", 2, namespace)
+    helm.upgrade_killed("main", console, namespace, CONSOLE)
+    helm.install(
+        "edge", CHARTS / "conduktor-gateway", namespace, {"gateway": {"env": {"GATEWAY_CLUSTER_ID": "edge"}}}
+    )
+    base = f"/api/v1/namespaces/{namespace}/secrets"
+    control_plane.create(
+        base, {"metadata": {"name": "kept"}, "stringData": {"KEY": "kept-value-1", "OTHER": "not-kept-value"}}
+    )
+    control_plane.create(
+        base,
+        {
+            "metadata": {
+                "name": "sh.helm.release.v1.bad.v1",
+                "labels": {"owner": "helm", "name": "bad", "version": "1", "status": "deployed"},
+            },
+            "type": "helm.sh/release.v1",
+            "data": {"release": base64.b64encode(b"H4sI-broken").decode()},
+        },
+    )
+    site = Site(tmp_path, control_plane, [namespace])
+
+    taken = {one["component"]: one for one in site.json("backup")["snapshots"]}
+    releases, secrets = taken["releases"]["id"], taken["secrets"]["id"]
+    assert any('"bad" is broken' in warning for warning in taken["releases"]["warnings"])
+    entries = site.json("show", releases)["entries"]
+    states = {one["revision"]: one["status"] for one in entries if one.get("release") == "main"}
+    assert states == {1: "superseded", 2: "superseded", 3: "failed", 4: "deployed", 5: "pending-upgrade"}
+    assert all(one["result"] == "passed" for one in site.json("verify", "--restore")["results"])
+
+    shown = site.run("show", releases, f"{namespace}/main", "--output", "json").stdout
+    for secret in ("admin-password-1", "db-password-1", "license-1"):
+        assert secret not in shown
+    revealed = site.run("show", releases, f"{namespace}/main", "--reveal", "--output", "json")
+    assert "admin-password-1" in revealed.stdout
+    assert "shown as they are" in revealed.stderr
+    values = yaml.safe_load(site.run("show", secrets, f"{namespace}/values/kept", "--reveal").stdout)
+    assert values["data"] == {"KEY": base64.b64encode(b"kept-value-1").decode()}
+
+    done = site.json("restore", "releases", "--to", str(tmp_path / "out"))
+    main = next(one for one in done["restored"]["releases"] if one["release"] == "main")
+    assert main["revision"] == 4
+    assert yaml.safe_load(Path(main["directory"], "values.yaml").read_text()) == CONSOLE | {
+        "platform": {"replicas": 2}
+    }
+    helm.run(
+        "template",
+        "main",
+        str(Path(main["directory"]) / "chart"),
+        "--values",
+        str(Path(main["directory"]) / "values.yaml"),
+    )
+    deployment = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+    assert control_plane.get(deployment)["items"]
+
+    control_plane.delete(f"{base}/kept")
+    control_plane.create(base, {"metadata": {"name": "extra"}})
+    found = site.json("restore", "secrets")["restored"]["differences"]
+    assert {one["secret"]: one["change"] for one in found} == {"kept": "missing", "extra": "extra"}
+    assert control_plane.get(base)["items"]
+    differences = site.json("restore", "releases", "--diff")["restored"]["differences"]
+    assert {one["release"] for one in differences if not one["same"]} <= {"main"}
+
+    doctor = site.json("doctor", code=1)["findings"]
+    stuck = [one for one in doctor if one["level"] == "failed"]
+    assert [one["on"] for one in stuck] == [f"{namespace}/main"]
+    assert f"helm rollback main 4 --namespace {namespace}" in stuck[0]["todo"]
+    assert any("GATEWAY_USER_POOL_SECRET_KEY" in one["what"] for one in doctor if one["level"] == "warning")
+    assert any("_conduktor_edge_encryption_keys" in one["what"] for one in doctor)
+
+
+def test_a_forbidden_namespace_fails_alone_and_the_doctor_names_the_rule(
+    control_plane, new_namespace, tmp_path
+):
+    """Code 1 and its name; the other namespace is kept. The rule is named as YAML."""
+    good, closed = new_namespace(), new_namespace()
+    control_plane.create(
+        f"/api/v1/namespaces/{good}/secrets", {"metadata": {"name": "kept"}, "stringData": {"KEY": "v"}}
+    )
+    site = Site(tmp_path, control_plane, [good, closed], granted=[])
+    failures = site.json("backup", "secrets", code=1)["failures"]
+    assert closed in failures[0]["message"]
+    assert '- {apiGroups: [""], resources: ["secrets"], verbs: ["list"]}' in failures[0]["hint"]
+    snapshot = site.json("snapshots")["snapshots"][0]
+    assert site.json("show", snapshot["id"])["source"]["namespaces"] == [good]
+    missing = [
+        one for one in site.json("doctor", code=1)["findings"] if one["rule"] and one["area"] == "cluster"
+    ]
+    assert {one["on"] for one in missing} == {closed}
+    assert len({one["rule"] for one in missing}) == 6
+
+
+def test_a_list_survives_a_restart_of_the_api_server_and_a_throttling_proxy(
+    control_plane, namespace, tmp_path
+):
+    """Killed in the middle and started again at its port; 429 and 503 in front of it: nothing is lost and nothing comes twice."""
+    path = f"/api/v1/namespaces/{namespace}/secrets"
+    for number in range(30):
+        control_plane.create(path, {"metadata": {"name": f"s{number:02}"}})
+    names = [f"s{number:02}" for number in range(30)]
+    with Cluster(config.ClusterConfig(kubeconfig=str(control_plane.kubeconfig))) as cluster:
+        got = []
+        for page in cluster.pages(path, limit=10, accept=METADATA_ONLY, restarted=got.clear):
+            got += [one["metadata"]["name"] for one in page]
+            if len(got) == 10:
+                control_plane.kill_api()
+                control_plane.start_api()
+        assert got == names
+    token = control_plane.make_service_account(
+        namespace, "reader", [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}]
+    )
+    with ApiProxy(control_plane.url, control_plane.ca_file) as proxy:
+        proxy.first(2, status(429, "TooManyRequests", headers={"Retry-After": "1"}), part="continue=")
+        file = proxy.kubeconfig(tmp_path / "proxied", {"token": token})
+        with Cluster(config.ClusterConfig(kubeconfig=str(file))) as cluster:
+            assert [
+                one["metadata"]["name"] for page in cluster.pages(path, limit=10) for one in page
+            ] == names

@@ -1,0 +1,170 @@
+"""What the doctor says of a configuration, of clocks, of locks, of rights and of what a platform loses. No server is needed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dr_toolkit import config
+from dr_toolkit.cluster import platform_facts, rights
+from dr_toolkit.cluster.helm_storage import Facts
+from dr_toolkit.cluster.platform_facts import Known
+from dr_toolkit.cluster.releases import State
+from dr_toolkit.cluster.rights import Need
+from dr_toolkit.cluster.secret_facts import Origin
+from dr_toolkit.jobs import doctor_cluster, findings
+
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+
+
+def read(keys: str, more: str = "", repository: str = "{url: file:///srv/repository}"):
+    text = f"version: 1\nrepository: {repository}\nkeys:\n{keys}\ncomponents:\n  releases: {{kind: helm, namespaces: [a, b]}}\n{more}"
+    return config.parse(text)
+
+
+def said(found, level):
+    return [one.what for one in found if one.level == level]
+
+
+def test_a_recipient_without_a_role_and_one_type_alone_are_warned_of():
+    """What each costs is said."""
+    found = list(findings.of_configuration(read("  k: {type: key-file, path: /k}")))
+    warned = said(found, "warning")
+    assert any("has no role" in what for what in warned)
+    assert any("of type key-file" in what for what in warned)
+    assert any("trust is not set" in what for what in warned)
+    assert all(one.why and one.todo for one in found if one.level != "ok")
+    assert findings.exit_code(found) == 0
+
+
+def test_two_types_with_roles_and_a_pin_are_fine():
+    keys = """\
+  w: {type: key-file, role: write, path: /w}
+  r: {type: key-file, role: read, path: /r}
+  v: {type: vault, role: read, address: "https://v:8200", transit_key: x, auth: {method: token, token: "env:T"}}"""
+    found = list(findings.of_configuration(read(keys, repository='{url: "s3://b/p", trust: "ed25519:AAAA"}')))
+    assert said(found, "warning") == []
+    assert said(found, "failed") == []
+
+
+def test_a_backup_jobs_configuration_cannot_read_and_that_is_right():
+    found = list(findings.of_roles(read("  w: {type: key-file, role: write, path: /w}").keys))
+    assert [(one.level, one.what) for one in found] == [("note", "no recipient here can read")]
+
+
+def test_a_key_inside_the_repository_fails():
+    """A copy of the repository would bring its key along."""
+    found = list(
+        findings.of_configuration(read("  k: {type: key-file, role: read, path: /srv/repository/k}"))
+    )
+    assert len(said(found, "failed")) == 1
+    assert findings.exit_code(found) == 1
+
+
+@pytest.mark.parametrize(("seconds", "level"), [(-59, "ok"), (61, "warning"), (-3600, "warning")])
+def test_clocks_are_compared_both_ways(seconds, level):
+    assert findings.of_clock("cluster", "it", NOW + timedelta(seconds=seconds), NOW).level == level
+    assert findings.of_clock("cluster", "it", None, NOW).level == "note"
+
+
+@pytest.mark.parametrize(
+    ("versioning", "mode", "days", "level", "words"),
+    [
+        (True, "COMPLIANCE", 30, "ok", "locks"),
+        (True, "GOVERNANCE", 30, "note", "GOVERNANCE"),
+        (True, "", 0, "warning", "no default retention"),
+        (False, "", 0, "warning", "no versions"),
+        (None, "", 0, "warning", "does not say"),
+    ],
+)
+def test_object_lock(versioning, mode, days, level, words):
+    found = findings.of_lock("s3://b", versioning=versioning, mode=mode, days=days)
+    assert (found.level, words in found.what) == (level, True)
+
+
+@pytest.mark.parametrize(
+    ("rule", "gives"),
+    [
+        ({"verbs": ["list"], "apiGroups": [""], "resources": ["secrets"]}, True),
+        ({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, True),
+        ({"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]}, False),
+        ({"verbs": ["list"], "apiGroups": ["apps"], "resources": ["secrets"]}, False),
+        ({"verbs": ["list"], "apiGroups": [""], "resources": ["pods"]}, False),
+        ({"verbs": ["list"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["one"]}, False),
+        ({"verbs": None}, False),
+    ],
+)
+def test_rules_are_read_as_rbac_reads_them(rule, gives):
+    """A rule for one name lets nobody list."""
+    assert rights.covers([rule], Need("a", "", "secrets", "list")) is gives
+
+
+def test_a_subresource_has_a_wildcard_of_its_own():
+    rule = {"verbs": ["get"], "apiGroups": [""], "resources": ["*/log"]}
+    assert rights.covers([rule], Need("a", "", "pods/log", "get"))
+    assert not rights.covers([rule], Need("a", "", "pods", "get"))
+
+
+def test_needed_rights_are_those_of_the_components_and_no_more():
+    """Each once, for each namespace; nothing of Secrets' driver where ConfigMaps are configured, and no verb but list."""
+    found = doctor_cluster.needed(
+        read("  k: {type: key-file, path: /k}", "  s: {kind: secrets, namespaces: [b, c]}\n")
+    )
+    assert {one.verb for one in found} == {"list"}
+    assert [one.namespace for one in found if one.resource == "secrets"] == ["a", "b", "c"]
+    assert [one.namespace for one in found if one.resource == "pods"] == ["a", "b"]
+    assert found[0].rule == '- {apiGroups: [""], resources: ["configmaps"], verbs: ["list"]}'
+
+
+@pytest.mark.parametrize(
+    ("minor", "level"),
+    [("36", "ok"), ("34+", "ok"), ("37", "ok"), ("33", "warning"), ("38", "warning"), ("", "warning")],
+)
+def test_versions_of_the_api_server(minor, level):
+    assert (
+        doctor_cluster.of_version("it", {"major": "1", "minor": minor, "gitVersion": f"v1.{minor}"}).level
+        == level
+    )
+
+
+def test_a_stuck_release_fails_with_the_way_out():
+    found = doctor_cluster.of_release("n", State(Facts("r", "n", 5, "pending-upgrade"), 4))
+    assert found.level == "failed"
+    assert "helm rollback r 4 --namespace n" in found.todo
+    assert doctor_cluster.of_release("n", State(Facts("r", "n", 5, "failed"), 4)).level == "warning"
+
+
+def test_values_without_which_a_platform_is_lost_are_asked_for():
+    """The signing key that a chart made, the truststore that a script made, the root; not what an operator makes again."""
+    secrets = [
+        Known("c", "gw-secret", ("GATEWAY_USER_POOL_SECRET_KEY", "X"), Origin("helm", "gw")),
+        Known("c", "es", ("GATEWAY_USER_POOL_SECRET_KEY",), Origin("external-secrets", "x")),
+        Known("c", "bundle-truststore", ("truststore.jks",), Origin("by hand")),
+        Known("c", "gateway-tls-secret", ("truststore.jks", "tls.key"), Origin("cert-manager", "x")),
+        Known("cert-manager", "root-ca-secret", ("tls.key", "tls.crt"), Origin("cert-manager", "root")),
+        Known("c", "other", ("password",), Origin("by hand")),
+    ]
+    found = platform_facts.irreplaceable(secrets, lambda *_: False)
+    assert [one.reference for one in found] == [
+        "{name: gw-secret, namespace: c, keys: [GATEWAY_USER_POOL_SECRET_KEY]}",
+        "{name: bundle-truststore, namespace: c, keys: [truststore.jks]}",
+        "{name: root-ca-secret, namespace: cert-manager}",
+    ]
+    assert platform_facts.irreplaceable(secrets, lambda *_: True) == []
+    for one in found:  # what it asks for is what the configuration takes
+        read(
+            "  k: {type: key-file, path: /k}",
+            f"  s: {{kind: secrets, namespaces: [c], include_values: [{one.reference}]}}\n",
+        )
+
+
+def test_gateways_topics_are_named_as_its_environment_names_them():
+    topics = platform_facts.gateway_topics()
+    assert len(topics) == 12
+    assert "_conduktor_gateway_encryption_keys" in topics
+    own = platform_facts.gateway_topics({"GATEWAY_CLUSTER_ID": "edge", "GATEWAY_ACLS_TOPIC": "my-acls"})
+    assert "_conduktor_edge_license" in own
+    assert "my-acls" in own
+    assert "_conduktor_edge_acls" not in own
+    assert "nothing here protects them" in doctor_cluster.topics({}, known=False).what
