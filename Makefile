@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 MATRIX ?= 13 14 15 16 17 18
+# Tests run side by side, a file at a time: each worker has servers of its own. WORKERS=0 runs them in one process.
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -37,7 +40,7 @@ demo: $(VENV)/.base
 	$(BIN)/python -m devstack.demo
 
 test: $(VENV)/.base kube-assets
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 # Some eight minutes on two cores the first time, then nothing: the programs are kept in ~/.cache/drctl-kube.
 kube-assets: $(VENV)/.base
@@ -47,7 +50,7 @@ test-matrix: matrix-postgres matrix-kube
 
 matrix-kube: $(VENV)/.base
 	$(BIN)/python -m devstack.kube_assets 1.34 1.36 1.37
-	for minor in 1.34 1.36 1.37; do DRCTL_TEST_KUBERNETES=$$minor $(BIN)/python -m pytest tests/kube $(PYTEST_ARGS) || exit 1; done
+	for minor in 1.34 1.36 1.37; do DRCTL_TEST_KUBERNETES=$$minor $(PYTEST) tests/kube $(PYTEST_ARGS) || exit 1; done
 
 # What pip does not bring comes from apt-get (15, as root) or npm; npm itself from pip where the machine has none.
 matrix-servers: $(VENV)/.base
@@ -55,7 +58,7 @@ matrix-servers: $(VENV)/.base
 	$(BIN)/python -m devstack.versions install $(MATRIX)
 
 matrix-postgres: matrix-servers
-	DEVSTACK_VERSIONS="$(MATRIX)" DEVSTACK_LARGE=1 $(BIN)/python -m pytest tests/matrix $(PYTEST_ARGS)
+	DEVSTACK_VERSIONS="$(MATRIX)" DEVSTACK_LARGE=1 $(PYTEST) tests/matrix $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ from dr_toolkit.postgres.connection import ConnectionSettings, credentials
 from dr_toolkit.postgres.restore import exact_archive, restore_into
 from dr_toolkit.postgres.restore_plan import toc_of
 from dr_toolkit.postgres.restore_verify import compare_restored
+from dr_toolkit.postgres.sample import Sample
 from dr_toolkit.postgres.tools import Tools, installed
 from tests.restoring import ChangedSource, settings_of, snapshot, table_is, tools_of
 
@@ -126,9 +127,7 @@ def test_the_exact_archive_is_read_by_pg_restore(postgres, console, tmp_path):
 def test_chosen_tables_only(postgres, console, database):
     """With a filter every definition is restored, and only the chosen tables have rows."""
     target = settings_of(postgres, database)
-    restore_into(
-        console, target, tools_of(postgres), tables=lambda schema, table: table == "flyway_schema_history"
-    )
+    restore_into(console, target, tools_of(postgres), sample=Sample(tables=("flyway_schema_history",)))
     dsn = postgres.dsn(database)
     assert sql.rows(dsn, "SELECT count(*) FROM audit.events") == [(0,)]
     histories = sql.rows(
