@@ -232,7 +232,12 @@ class Keyring:
         """Whoever names an epoch without a key file is damaged, or the key file is gone."""
         if epoch not in self.files:
             raise errors.ObjectMissing(
-                f'"{on}" is of epoch {epoch}, and there is no key file of that epoch', fault="missing", on=on
+                f'"{on}" is of epoch {epoch}, and there is no key file of that epoch',
+                fault="missing",
+                on=on,
+                hint=f"if other objects are of epoch {epoch} too, its key file was removed: put it back from another copy of the "
+                "repository, and find out who did it. If this is the only one, the object itself is damaged: put it back from "
+                "another copy, or move it out of the repository; the next backup then goes on with what is left",
             )
 
     def _secret(self, epoch: int, purpose: Purpose) -> bytes:

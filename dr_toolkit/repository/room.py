@@ -13,7 +13,8 @@ class Room:
     """Bytes that are appended to a buffer. Used by one thread at a time."""
 
     def __init__(self) -> None:
-        self._view = memoryview(bytearray(SIZE))
+        self._buffer = bytearray(SIZE)
+        self._view = memoryview(self._buffer)
         self._content = self._view[:0]
         self.size = 0
 
@@ -25,9 +26,9 @@ class Room:
         """The next ``length`` bytes, to be filled."""
         start, self.size = self.size, self.size + length
         if self.size > len(self._view):
-            larger = memoryview(bytearray(self.size + SIZE))
+            larger = bytearray(self.size + SIZE)
             larger[:start] = self._view[:start]
-            self._view = larger
+            self._buffer, self._view = larger, memoryview(larger)
         return self._view[start : self.size]
 
     def content(self) -> memoryview:
@@ -39,9 +40,13 @@ class Room:
         """Forget the content; False, and nothing is done, while somebody still looks at it."""
         try:
             self._content.release()
+            self._view.release()
+            # Python refuses to change the length of what anybody looks at, through however many views. It moves nothing here.
+            self._buffer.append(self._buffer.pop())
         except BufferError:
             return False
-        self.size = 0
+        self._view = memoryview(self._buffer)
+        self._content, self.size = self._view[:0], 0
         return True
 
 

@@ -144,6 +144,24 @@ def test_a_damaged_header_is_reported_once_and_is_no_parent():
     assert missing(world) == []
 
 
+def test_a_header_of_an_epoch_that_never_was_stops_backups_and_says_the_way_out():
+    """It could be a rotation that somebody rolled back. Moved away, as the hint says, backups go on."""
+    world = make_world()
+    first, second = several(world, 2)
+    name = layout.snapshot_name("console-db", second.id)
+    body = bytearray(world.store.get(name))
+    body[11] ^= 64
+    world.store.delete(name)
+    world.store.put(name, bytes(body))
+    with pytest.raises(errors.ObjectMissing, match="of epoch 65") as caught:
+        back_up(world.as_writer(), {"a": b"3"})
+    assert caught.value.on == name
+    assert "move it out of the repository" in (caught.value.hint or "")
+    world.store.delete(name)
+    taken, _writer = back_up(world.as_writer(), {"a": b"3"})
+    assert taken.header.parent == first.id
+
+
 def test_a_snapshot_of_a_damaged_source_is_no_parent():
     """It is kept and listed, and the next one leans on the last good one."""
     world = make_world()
