@@ -34,6 +34,7 @@ COMMANDS = {
     "pre-upgrade": "The gate before an upgrade: GO (code 0) or NO-GO (code 3).",
     "post-upgrade": "After an upgrade: OK (code 0), or the way back (code 3).",
     "scratch": "Remove scratch places that killed runs left.",
+    "resume": "Finish or undo what a killed gate or restore left: replicas, names.",
     "drill": "Restore a whole recovery point into scratch, and keep the timings.",
     "schedule": "Run the configured schedules in this process, until it is told to end.",
     "keys": "List the repository's recipients, or make a key file.",

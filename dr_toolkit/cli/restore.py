@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
 from dr_toolkit.cli import restore_platform
 from dr_toolkit.cli.context import Context
-from dr_toolkit.cli.options import common, epilog, moment
+from dr_toolkit.cli.options import common, duration, epilog, moment
 
 if TYPE_CHECKING:
     from dr_toolkit.jobs.restore import Request
@@ -23,6 +23,7 @@ _EPILOG = epilog(
     "drctl restore console-db --at 2026-11-23T08:00:00Z --yes",
     "drctl restore console-db --to conduktor_look",
     "drctl restore console-db --to file:/var/tmp/console.dump",
+    "drctl restore --point before-1.48 --map namespace=conduktor-drill,host=drill-postgresql --yes",
     "drctl restore --undo --dry-run",
     "drctl restore console-db --cleanup",
     "drctl restore console-base --to /var/lib/postgresql/restored",
@@ -89,6 +90,26 @@ _EPILOG = epilog(
     is_flag=True,
     help="Drop databases that restores put aside; each only after its name is typed.",
 )
+@click.option(
+    "--no-scale", is_flag=True, help="For everything: do not scale the configured applications to zero first."
+)
+@click.option(
+    "--take-over", is_flag=True, help="For everything: take the lease of another run, which is surely dead."
+)
+@click.option(
+    "--scale-timeout",
+    metavar="DURATION",
+    callback=duration,
+    help="For everything: how long pods may take to end, and to get ready again (3m).",
+)
+@click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="KEY=VALUE[,...]",
+    help="For everything: into another place. namespace=NAME, host=NAME, port=NUMBER, COMPONENT.host=NAME, "
+    "COMPONENT.port=NUMBER, COMPONENT.database=NAME, COMPONENT.url=s3://BUCKET.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask; sessions in the live database may be ended.")
 @common
 @click.pass_obj
@@ -113,6 +134,10 @@ def command(
     resume: bool,
     undo: bool,
     cleanup: bool,
+    no_scale: bool,
+    take_over: bool,
+    scale_timeout: timedelta | None,
+    mapping: tuple[str, ...],
     yes: bool,
 ) -> None:
     """Bring a component back, beside what is live; or everything; or, without arguments, show what can be restored.
@@ -123,22 +148,10 @@ def command(
     written. Needs a recipient with the role "read"; --undo and --cleanup need no repository.
     """
     context.configure_log()
+    everything = (point, resume, no_scale, take_over, scale_timeout, mapping)
     if undo or cleanup:
-        others = (
-            point,
-            snapshot_id,
-            at,
-            to,
-            tables,
-            no_swap,
-            no_owner,
-            no_start,
-            prefix,
-            exact,
-            resume,
-            diff,
-        )
-        if any(others) or (undo and cleanup):
+        others = (snapshot_id, at, to, tables, no_swap, no_owner, no_start, prefix, exact, history, diff)
+        if any(others) or any(everything) or (undo and cleanup):
             raise click.UsageError("--undo and --cleanup go with COMPONENT, --dry-run and --yes only")
         from dr_toolkit.cli import restore_back
 
@@ -152,10 +165,13 @@ def command(
     if component is None:
         if any((snapshot_id, to, tables, no_swap, no_owner, no_start, prefix, exact, history, diff)):
             raise click.UsageError("name the COMPONENT that this option is for")
-        restore_platform.whole(context, point, at, dry_run=dry_run, yes=yes, resume=resume)
+        options = restore_platform.Options(dry_run, yes, resume, no_scale, take_over, scale_timeout, mapping)
+        restore_platform.whole(context, point, at, options)
         return
-    if point is not None or resume:
-        raise click.UsageError("--point and --resume are for everything: leave the COMPONENT out")
+    if any(everything):
+        raise click.UsageError(
+            "--point, --resume, --no-scale, --take-over, --scale-timeout and --map are for everything: leave the COMPONENT out"
+        )
     from dr_toolkit.jobs import restore
 
     request = restore.Request(

@@ -20,6 +20,7 @@ from dr_toolkit.config.models import (
     VaultKeyConfig,
     VerifyConfig,
 )
+from dr_toolkit.config.platform import ApplicationConfig
 from dr_toolkit.config.postgres import (
     ConnectionConfig,
     PostgresBaseConfig,
@@ -33,6 +34,7 @@ from dr_toolkit.config.section import ObjectivesConfig, RetentionConfig, S3Confi
 __all__ = [
     "SEARCHED",
     "VARIABLE",
+    "ApplicationConfig",
     "BucketConfig",
     "ClusterConfig",
     "ComponentConfig",

@@ -109,6 +109,10 @@ components:
 #   context: production
 #   in_cluster: false                     # true, instead of both: the pod's service account and nothing else
 
+# platform:                               # the applications: scaled down for a restore, asked about their health, looked at by the gate
+#   console: {kind: console, namespace: conduktor, release: console, url: "http://conduktor-console.conduktor"}
+#   gateway: {kind: gateway, namespace: conduktor, url: "http://gateway-internal.conduktor:8888", writes: false}
+
 verify:
   scratch: local                          # a throw-away PostgreSQL on this machine; namespace: in Kubernetes, made for it and deleted
   # programs: /usr/lib/postgresql/18/bin  # initdb and postgres; else looked for

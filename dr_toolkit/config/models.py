@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 from dr_toolkit.config.bucket import BucketConfig
 from dr_toolkit.config.cluster import ClusterConfig
 from dr_toolkit.config.helm import HelmConfig, SecretsConfig
+from dr_toolkit.config.platform import ApplicationConfig
 from dr_toolkit.config.postgres import PostgresBaseConfig, PostgresDumpConfig
 from dr_toolkit.config.schedule import ScheduleConfig
 from dr_toolkit.config.scratch import ScratchNamespaceConfig
@@ -138,6 +139,8 @@ class Config(Section):
     """What is protected, by name."""
     cluster: ClusterConfig = ClusterConfig()
     """How to reach the Kubernetes API, for what needs it."""
+    platform: dict[Name, ApplicationConfig] = Field(default={})
+    """The applications that use what is protected, by name: what is scaled down for a restore, and asked about its health."""
     verify: VerifyConfig = VerifyConfig()
     """How verification works."""
     schedule: ScheduleConfig = ScheduleConfig()

@@ -24,6 +24,7 @@ def look(
     found = [
         check for name, component in chosen.items() for check in of_kind(config, name, component, question)
     ]
+    found += of_platform(config, question)
     yield from found
     if question.release is not None:
         asked = ("release", "versions") if question.to_version else ("release",)
@@ -76,12 +77,24 @@ def of_kind(config: Config, name: str, component: ComponentConfig, question: Que
         return [Check(check, name, "unknown", error.message, error.hint) for check in names]
 
 
+def of_platform(config: Config, question: Question) -> list[Check]:
+    """Release, versions and health of the configured applications; nothing where none is."""
+    if not config.platform:
+        return []
+    from dr_toolkit.jobs import platform_gate  # noqa: PLC0415  # slow to import, and not needed without a cluster
+
+    try:
+        return platform_gate.facts(config, question)
+    except errors.DrctlError as error:
+        return [Check("health", None, "unknown", error.message, error.hint)]
+
+
 def not_looked(name: str, release: str) -> Check:
     """A check about the release that no component can make."""
     return Check(
         name,
         None,
         "unknown",
-        f'no configured component looks at Helm releases, so nothing is known of "{release}"',
+        f'no application under "platform" is "{release}", so nothing is known of it',
         f"look yourself (helm status {release}), then --accept {name}",
     )

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.config import Config
-from dr_toolkit.jobs import inspect, kinds, selection
+from dr_toolkit.jobs import inspect, kinds, selection, way_back
+from dr_toolkit.jobs.journal import Journal, journal_of
 from dr_toolkit.jobs.restore import Request
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.repository import Point, Repository
 from dr_toolkit.repository.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from dr_toolkit.jobs import quiet
 
 _log = log.get("jobs.restore")
 
@@ -52,11 +53,13 @@ class Plan:
         name: of the point, or the time; what a person types to agree, and the journal's key.
         steps: in their order.
         spread: seconds between the oldest and the newest snapshot.
+        rest: the applications that are scaled to zero first, and back at the end.
     """
 
     name: str
     steps: tuple[Step, ...]
     spread: float
+    rest: tuple[quiet.Rest, ...] = ()
 
 
 @dataclass(slots=True)
@@ -67,65 +70,15 @@ class Outcome:
         plan: what was planned.
         done: what each component's restore did, by name.
         failed: the component at which it stopped, and why.
+        resting: applications that are still at zero, because it stopped.
+        awake: what the applications said after they were scaled up, in words, and whether it is well.
     """
 
     plan: Plan
     done: dict[str, Any] = field(default_factory=dict)
     failed: tuple[str, errors.DrctlError] | None = None
-
-
-class Journal:
-    """What was done of one plan, on this machine: a file, so that a run that was killed can be continued.
-
-    Args:
-        path: the file; its directory is made.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def done(self) -> frozenset[tuple[str, str]]:
-        """(component, snapshot id) of finished steps.
-
-        Raises:
-            DataError: the file is not a journal.
-        """
-        try:
-            rows = json.loads(self.path.read_text("utf-8"))["done"]
-            return frozenset((str(component), str(snapshot)) for component, snapshot in rows)
-        except FileNotFoundError:
-            return frozenset()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise errors.DataError(
-                f'"{self.path}" cannot be read as the journal of a restore',
-                on=str(self.path),
-                hint="remove it to begin anew",
-                unaffected="nothing was started",
-            ) from error
-
-    def add(self, step: Step) -> None:
-        """Note a finished step, durably."""
-        rows = sorted({*self.done(), (step.component, step.snapshot.id)})
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", encoding="utf-8") as file:
-                json.dump({"done": rows}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
-        except OSError as error:  # the restore itself went well
-            _log.warning("journal not written", path=str(self.path), reason=str(error.strerror))
-
-    def clear(self) -> None:
-        """Forget: the plan was carried out, or is begun anew."""
-        self.path.unlink(missing_ok=True)
-
-
-def journal_of(name: str) -> Journal:
-    """The journal of a plan, in the user's state directory."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
-    return Journal(Path(base) / "drctl" / f"restore-{name.replace(':', '')}.json")
+    resting: tuple[str, ...] = ()
+    awake: list[tuple[bool, str]] = field(default_factory=list)
 
 
 def plan(
@@ -134,7 +87,8 @@ def plan(
     *,
     point: str | None,
     at: datetime | None,
-    done: Callable[[str], frozenset[tuple[str, str]]] = lambda _name: frozenset(),
+    resume: bool = False,
+    rest: Sequence[quiet.Rest] = (),
 ) -> Plan:
     """Plan every component. Changes nothing.
 
@@ -143,7 +97,8 @@ def plan(
         repository: opened with the ``read`` role.
         point: name or id of a recovery point; or None, with ``at``.
         at: each component's newest good snapshot not after this.
-        done: (component, snapshot id) of steps that an earlier run finished, by the plan's name.
+        resume: leave out what an earlier run of the same plan finished.
+        rest: the applications that are scaled to zero first, and back at the end.
 
     Raises:
         SnapshotMissing: the point, or a snapshot of it, is not there.
@@ -152,14 +107,14 @@ def plan(
     """
     stock = inspect.inventory(repository)
     name, chosen = choose(config, repository, stock, point=point, at=at)
-    finished = done(name)
+    finished = _finished(config, journal_of(name), chosen) if resume else frozenset()
     seconds = measured(stock)
     steps = [
         _step(config, repository, snapshot, finished, seconds.get(snapshot.header.component))
         for snapshot in in_order(chosen)
     ]
     times = [s.snapshot.header.moment for s in steps]
-    return Plan(name, tuple(steps), (max(times) - min(times)).total_seconds())
+    return Plan(name, tuple(steps), (max(times) - min(times)).total_seconds(), tuple(rest))
 
 
 def choose(
@@ -223,27 +178,60 @@ def in_order(chosen: Sequence[Snapshot]) -> list[Snapshot]:
 
 
 def run(
-    config: Config, repository: Repository, planned: Plan, progress: Progress, journal: Journal
+    config: Config,
+    repository: Repository,
+    planned: Plan,
+    progress: Progress,
+    journal: Journal,
+    session: quiet.Session | None = None,
 ) -> Outcome:
-    """Carry the plan out, step by step; at the first failure the rest is left as it is."""
+    """Carry the plan out, step by step; at the first failure the rest is left as it is, and the applications stay at zero.
+
+    Args:
+        config: the configuration.
+        repository: opened with the ``read`` role.
+        planned: the plan.
+        progress: told of each stage.
+        journal: of this plan.
+        session: the applications and their leases; None where none is configured.
+    """
     outcome = Outcome(planned)
+    journal.begin()
+    if session is not None:
+        session.down(progress)
     for step in planned.steps:
         if step.left:
             continue
-        job = kinds.restore_of(step.kind)
         try:
-            outcome.done[step.component] = job.run(
+            if session is not None:
+                session.check()
+            outcome.done[step.component] = kinds.restore_of(step.kind).run(
                 config, repository, step.prepared, progress, end_sessions=True
             )
         except errors.DrctlError as error:
             _log.error("restore failed", component=step.component, code=error.code, reason=error.message)
             outcome.failed = (step.component, error)
+            outcome.resting = tuple(rest.name for rest in planned.rest)
             return outcome
         finally:
             progress.close()
-        journal.add(step)
+        journal.add(step.component, step.snapshot.id)
+    if session is not None:
+        session.up(progress)
+        outcome.awake = session.health()
     journal.clear()
     return outcome
+
+
+def _finished(config: Config, journal: Journal, chosen: Sequence[Snapshot]) -> frozenset[tuple[str, str]]:
+    """What the journal has, and databases that were swapped by a run that died before it could write that down."""
+    began = journal.began()
+    swapped = {
+        (s.header.component, s.id)
+        for s in chosen
+        if began and way_back.replaced_since(config, s.header.component, s.id, began)
+    }
+    return journal.done() | swapped
 
 
 def _at(config: Config, snapshots: Sequence[Snapshot], at: datetime) -> list[Snapshot]:

@@ -100,6 +100,21 @@ def undo(config: Config, steps: tuple[Step, ...], progress: Progress) -> Outcome
     return outcome
 
 
+def replaced_since(config: Config, name: str, snapshot: str, moment: str) -> bool:
+    """Whether the database of a component was replaced with this very snapshot at that time or later, and is so still."""
+    component = config.components.get(name)
+    if not isinstance(component, PostgresDumpConfig):
+        return False
+    past = kept.look(opening.restore_settings(component, config))
+    last = past.kept[0] if past.kept else None
+    return (
+        last is not None
+        and past.there
+        and (last.why, last.snapshot) == ("replaced", snapshot)
+        and last.moment >= moment
+    )
+
+
 def plan_cleanup(config: Config, name: str | None) -> list[Aside]:
     """Every kept database of one component, or of all, oldest first. Changes nothing.
 

@@ -26,7 +26,7 @@ def plan(item: Plan) -> str:
     lines = [
         f"restore everything of {item.name}: {len(item.steps)} components, taken within {duration(item.spread)} of each other",
         f"by their last proven restores it takes {about if measured else 'an unknown time: nothing was ever proven'}",
-        "scale down first what writes to these; what it writes while this runs is lost",
+        *_rest(item),
         "",
     ]
     parts = ["\n".join([*lines, ""])]
@@ -36,7 +36,19 @@ def plan(item: Plan) -> str:
             parts.append(f"{number}. LEFT OUT {step.component} ({step.snapshot.id}): {step.left}{hint}\n")
         else:
             parts.append(f"{number}. {restores.view_of(step.kind).plan(step.prepared)}")
+    if item.rest:
+        parts.append("then the applications get their replicas back, and are asked about their health\n")
     return "".join(parts)
+
+
+def _rest(item: Plan) -> list[str]:
+    if not item.rest:
+        return ["scale down first what writes to these; what it writes while this runs is lost"]
+    lines = ["first these are scaled to zero; what they are meant to have is recorded on them:"]
+    for rest in item.rest:
+        found = ", ".join(f"{one.title} ({one.goal} replicas)" for one in rest.workloads)
+        lines.append(f"  {rest.name} in namespace {rest.application.namespace}: {found}")
+    return lines
 
 
 def plan_document(item: Plan) -> dict[str, Any]:
@@ -44,6 +56,17 @@ def plan_document(item: Plan) -> dict[str, Any]:
     return {
         "name": item.name,
         "spread_seconds": item.spread,
+        "scale_down": [
+            {
+                "application": rest.name,
+                "namespace": rest.application.namespace,
+                "workloads": [
+                    {"workload": one.title, "replicas": one.replicas, "intended": one.goal}
+                    for one in rest.workloads
+                ],
+            }
+            for rest in item.rest
+        ],
         "steps": [
             {
                 "component": s.component,
@@ -77,8 +100,15 @@ def done(item: Outcome) -> str:
             ]
         else:
             parts.append(f"NOT BEGUN: {step.component}\n")
+    parts += [f"{'well' if well else 'NOT WELL'}: {text}\n" for well, text in item.awake]
+    if item.resting:
+        parts.append(
+            f"STILL AT ZERO: {', '.join(item.resting)}; --resume scales them up at its end, or at once: drctl resume\n"
+        )
     if item.failed:
-        parts.append("to go on after that: the same command with --resume\n")
+        parts.append(
+            "to go on after that: the same command with --resume; to go back instead: drctl restore --undo\n"
+        )
     return "".join(parts)
 
 
@@ -95,4 +125,6 @@ def done_document(item: Outcome) -> dict[str, Any]:
         "left_out": {s.component: s.left for s in item.plan.steps if s.left},
         "not_begun": [s.component for s in item.plan.steps if not s.left and s.component not in begun],
         "failed": failed,
+        "still_at_zero": list(item.resting),
+        "health": [{"well": well, "text": text} for well, text in item.awake],
     }
