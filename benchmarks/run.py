@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from benchmarks import cases, table
+from benchmarks import buckets, cases, table
+from benchmarks.bucket_site import missing_peers
 from benchmarks.site import COMPONENT, Site
 
 NAMES = ("dump-disk", "dump-s3", "incremental", "restore")
@@ -17,15 +18,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--size", type=float, default=1000, metavar="MB", help="of the archive (1000)")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved; medians are shown (3)")
-    parser.add_argument("--only", action="append", choices=NAMES, help="this measurement; may be repeated")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=[*NAMES, *buckets.NAMES],
+        help="this measurement; may be repeated. Those of buckets are made only when they are named",
+    )
+    parser.add_argument("--objects", type=int, default=100_000, help="small ones in a bucket (100000)")
     parser.add_argument(
         "--big", action="store_true", help=f"only memory: one backup and one restore of {BIG_MB} MB"
     )
     asked = parser.parse_args()
     if asked.rounds < 1 or asked.size <= 0:
         parser.error("--rounds and --size must be greater than zero")
-    lines = _big(asked.size) if asked.big else _all(asked.size, asked.rounds, asked.only or NAMES)
+    names = asked.only or NAMES
+    lines = _buckets([name for name in names if name in buckets.NAMES], asked.objects, asked.rounds)
+    if asked.big:
+        lines += _big(asked.size)
+    elif servers := [name for name in names if name in NAMES]:
+        lines += _all(asked.size, asked.rounds, servers)
     print("\n" + "\n".join(lines))
+
+
+def _buckets(names: list[str], objects: int, rounds: int) -> list[str]:
+    lines: list[str] = []
+    if names and (missing := missing_peers()):
+        raise SystemExit(f"this machine lacks {' and '.join(missing)}: pip install '.[bench]'")
+    for name in names:
+        print(f"{name} (load {os.getloadavg()[0]:.2f})", flush=True)
+        lines += buckets.measure(name, objects, rounds)
+    return lines
 
 
 def _all(size: float, rounds: int, names: tuple[str, ...] | list[str]) -> list[str]:
