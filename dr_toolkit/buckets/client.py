@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import boto3
+import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, SSLError
-from urllib3.exceptions import HTTPError
 
-from dr_toolkit.buckets import facts, pages
+from dr_toolkit.buckets import facts, failures, pages, providers
+from dr_toolkit.buckets.credentials import Credentials
+from dr_toolkit.buckets.failures import Changed, Expired
 from dr_toolkit.buckets.lane import Lane
 from dr_toolkit.buckets.listing import Listed, Page
 from dr_toolkit.buckets.wire import Answer, Wire
-from dr_toolkit.errors import DrctlError, SourceError, SourceUnreachable
+from dr_toolkit.errors import SourceError
 from dr_toolkit.repository.retries import Passing, Retries
 
 if TYPE_CHECKING:
@@ -32,20 +33,13 @@ THREADS = 16
 PART = 16 << 20
 """Objects up to this size are written by one request, larger ones in parts of at least this size."""
 _PARTS_LIMIT = 10_000
-_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _DONE = frozenset({200, 206})
-_GONE = frozenset({404, 412, 416})
-_UNANSWERED = frozenset({400, 403, 404, 405, 501})
 _MIB = 1 << 20
 COPY_LIMIT = 5 << 30
 """Bytes that a server copies by one request at most (CopyObject)."""
 COPY_PART = 512 << 20
 _Result = TypeVar("_Result")
 _Part = TypeVar("_Part")
-
-
-class Changed(Exception):
-    """The object is not the one that was listed any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +81,13 @@ class Bucket:
             f" at {settings.endpoint}" if settings.endpoint else ""
         )
         self._retries = Retries(retry_seconds)
-        session = boto3.Session(
-            settings.access_key_id, settings.secret_access_key, settings.session_token, settings.region
+        self._credentials = Credentials(settings, self.where)
+        own = botocore.session.Session()
+        own.register_component("credential_provider", self._credentials)
+        session = boto3.Session(botocore_session=own, region_name=settings.region)
+        self._wire = Wire(
+            name, settings, self._credentials, connections=2 * THREADS, stall_seconds=stall_seconds
         )
-        credentials = session.get_credentials()
-        if credentials is None:
-            raise SourceError(
-                f"no S3 credentials for {self.where}",
-                on=self.where,
-                hint="set the component's s3.access_key_id and secret_access_key, or what boto3's default chain finds",
-            )
-        self._wire = Wire(name, settings, credentials, connections=2 * THREADS, stall_seconds=stall_seconds)
         self._client: Any = session.client(
             "s3",
             endpoint_url=settings.endpoint,
@@ -175,7 +165,15 @@ class Bucket:
                 raise Changed
             if len(answer.content) != length:
                 raise Passing(
-                    _unreachable(self.where, listed.key, f"{len(answer.content)} of {length} bytes came")
+                    failures.unreachable(
+                        self.where, listed.key, f"{len(answer.content)} of {length} bytes came"
+                    )
+                )
+            if providers.is_false(answer.content, listed.size, listed.etag, answer.headers):
+                raise Passing(
+                    failures.unreachable(
+                        self.where, listed.key, "the content that came is not what its ETag says"
+                    )
                 )
             return Got(answer.content, facts.from_headers(answer.headers))
 
@@ -250,7 +248,7 @@ class Bucket:
 
     def write(self, key: str, content: bytes | bytearray, meta: Mapping[str, Any]) -> str:
         """Write an object by one request; returns the id of the new version, empty without versioning."""
-        headers = facts.to_headers(meta)
+        headers = facts.to_headers(meta) | providers.sealed(content)
         answer = self._run(key, lambda: self._send("PUT", key, headers, content))
         return answer.headers.get("x-amz-version-id", "")
 
@@ -267,7 +265,7 @@ class Bucket:
 
         def attempt() -> Answer | None:
             answer = self._wire.request("GET", "", {}, query=query)
-            if answer.status in _UNANSWERED and answer.code != "NoSuchBucket":
+            if failures.is_unanswered(answer.status, answer.code):
                 return None
             return self._judged("GET", "", answer)
 
@@ -286,11 +284,10 @@ class Bucket:
     def _judged(self, method: str, key: str, answer: Answer) -> Answer:
         if answer.status in _DONE:
             return answer
-        if method != "PUT" and key and answer.status in _GONE and answer.code != "NoSuchBucket":
-            raise Changed
-        if answer.status in _PASSING:
-            raise Passing(_unreachable(self.where, key, f"{answer.status} {answer.code}"))
-        raise _refused(self.where, key or self.where, answer.status, answer.code)
+        of_object = bool(key) and method != "PUT"
+        raise failures.of_answer(
+            self.where, key or self.where, answer.status, answer.code, of_object=of_object
+        )
 
     def write_parts(self, key: str, parts: Iterator[bytes | bytearray], meta: Mapping[str, Any]) -> str:
         """Write a large object in parts; what is unfinished is given up on any error. Returns the id of the new version."""
@@ -331,22 +328,16 @@ class Bucket:
 
     def _run(self, on: str, attempt: Callable[[], _Result], *, of_object: bool = False) -> _Result:
         def translated() -> _Result:
+            used = self._credentials.generation
             try:
-                return attempt()
-            except ClientError as error:
-                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-                code = str(error.response["Error"].get("Code", ""))
-                if of_object and status in _GONE and code != "NoSuchBucket":
-                    raise Changed from None
-                if status in _PASSING:
-                    raise Passing(_unreachable(self.where, on, f"{status} {code}")) from None
-                raise _refused(self.where, on, status, code) from None
-            except SSLError as error:
-                raise _unreachable(self.where, on, "its certificate is not trusted") from error
-            except (BotoCoreError, HTTPError) as error:
-                if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                    raise _unreachable(self.where, on, "its certificate is not trusted") from error
-                raise Passing(_unreachable(self.where, on, type(error).__name__)) from error
+                try:
+                    return attempt()
+                except failures.OF_VENDORS as error:
+                    raise failures.of_error(self.where, on, error, of_object=of_object) from error
+            except Expired as expired:
+                if self._credentials.renew(used):
+                    raise Passing(expired.failure) from None
+                raise expired.failure from None
 
         return self._retries.run(translated)
 
@@ -361,20 +352,3 @@ def _asked_part(listed: Listed, start: int, length: int) -> dict[str, str]:
     if length < listed.size:
         headers["Range"] = f"bytes={start}-{start + length - 1}"
     return headers
-
-
-def _unreachable(where: str, on: str, reason: str) -> DrctlError:
-    return SourceUnreachable(
-        f"cannot work with {where}: {reason}", on=on, hint="check the endpoint, the network and the server"
-    )
-
-
-def _refused(where: str, on: str, status: int, code: str) -> DrctlError:
-    hints = {
-        "NoSuchBucket": "create the bucket, or correct the component's url",
-        "ExpiredToken": "renew the credentials",
-        "InvalidAccessKeyId": "check the component's s3.access_key_id",
-        "SignatureDoesNotMatch": "check the component's s3.secret_access_key",
-    }
-    hint = hints.get(code, "check the credentials, and that they may do this (docs/permissions.md)")
-    return SourceError(f"{where} refused: {status} {code}", on=on, hint=hint)

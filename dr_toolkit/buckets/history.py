@@ -11,7 +11,8 @@ from typing import Any
 from blake3 import blake3
 
 from dr_toolkit.buckets import facts
-from dr_toolkit.buckets.client import THREADS, Bucket, Changed, Got
+from dr_toolkit.buckets.client import THREADS, Bucket, Got
+from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
 from dr_toolkit.buckets.snapshot import AHEAD, AHEAD_BYTES, RANGE
 from dr_toolkit.buckets.versions import HISTORY, Older, Versions

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from dr_toolkit.buckets import facts
+from dr_toolkit.buckets import facts, providers
 from dr_toolkit.buckets.client import THREADS, Bucket, Got
 from dr_toolkit.buckets.lane import Exchange, Lane
 from dr_toolkit.buckets.listing import Listed
@@ -35,7 +35,8 @@ class Part:
             reply, self.exchange = self.reader.lane.wait(self.exchange), None
             if reply is not None and len(reply.content) == self.length:
                 etag = reply.headers.get("etag", "").strip('"')
-                if etag == self.listed.etag:
+                false = providers.is_false(reply.content, self.listed.size, etag, reply.headers)
+                if etag == self.listed.etag and not false:
                     return Got(reply.content, facts.from_lower(reply.headers))
         if self.patient is None:
             self.ask_patiently()

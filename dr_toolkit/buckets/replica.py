@@ -11,7 +11,8 @@ from typing import Any
 from blake3 import blake3
 
 from dr_toolkit.buckets import facts
-from dr_toolkit.buckets.client import PART, Bucket, Changed, part_size
+from dr_toolkit.buckets.client import PART, Bucket, part_size
+from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
 from dr_toolkit.buckets.replica_plan import RECORD, SIZE, TARGET, Held, Step, shown
 from dr_toolkit.errors import SourceError
@@ -173,18 +174,36 @@ def _keep(writer: SnapshotWriter, carried: Carried, done: Done) -> None:
 
 def _delete(pool: ThreadPoolExecutor, route: Route, walk: Walk) -> int:
     """Only after every copy succeeded: a run that fails leaves more than it should, never less."""
-    waiting: deque[Future[Any]] = deque()
+    waiting: deque[Future[bool]] = deque()
     count = 0
     for step in walk():
         if step.action != "delete":
             continue
-        waiting.append(pool.submit(route.target.delete, _at_target(route, step.key)))
-        count += 1
+        waiting.append(pool.submit(_delete_one, route, step))
         while len(waiting) > _WAITING:
-            waiting.popleft().result()
-    while waiting:
-        waiting.popleft().result()
-    return count
+            count += waiting.popleft().result()
+    return count + sum(future.result() for future in waiting)
+
+
+def _delete_one(route: Route, step: Step) -> bool:
+    """Delete what the source itself, asked once more, says is gone: a listing may have left it out.
+
+    Raises:
+        SourceError: the source has it, as it was recorded.
+    """
+    there = route.source.head(step.key)
+    if there is not None:
+        record = step.carried.info.meta if step.carried else {}
+        if (there.etag, there.size) == (record.get("etag"), record.get(SIZE)):
+            raise SourceError(
+                f'the listing of {route.source.where} cannot be believed: it lacks "{step.key}", which is there',
+                on=step.key,
+                hint="run it again; if it stays, look at the server and at proxies before it",
+                unaffected="the replica has all that it had of it",
+            )
+        return False  # written again meanwhile: the next run copies it
+    route.target.delete(_at_target(route, step.key))
+    return True
 
 
 def _at_target(route: Route, key: str) -> str:

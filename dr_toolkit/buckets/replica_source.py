@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dr_toolkit.buckets.client import PART, Bucket, Changed
+from dr_toolkit.buckets.client import PART, Bucket
+from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
 from dr_toolkit.buckets.replica_plan import SIZE, TARGET
 from dr_toolkit.buckets.restore import Names

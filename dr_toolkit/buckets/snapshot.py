@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blake3 import blake3
 
 from dr_toolkit.buckets import facts
-from dr_toolkit.buckets.client import THREADS, Bucket, Changed, Got
+from dr_toolkit.buckets.client import THREADS, Bucket, Got
+from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
 from dr_toolkit.buckets.reading import Part, Reader
+from dr_toolkit.errors import SourceError
 from dr_toolkit.repository.writer import Carried, SnapshotWriter
 
 RANGE = 4 << 20
@@ -21,8 +24,11 @@ RANGE = 4 << 20
 AHEAD_BYTES = 48 << 20
 """Content that is fetched or on its way at most."""
 AHEAD = 4 * THREADS
+ASKED = 1000
+"""Objects that a listing lacks are asked for at most; of more, a sample."""
 _ATTEMPTS = 5
 _NAMED = 5
+_SECONDS = len("2026-11-24T12:00:00")
 
 
 @dataclass(slots=True)
@@ -37,6 +43,7 @@ class Read:
         gone: keys of the parent that are not there any more.
         vanished: deleted between listing and reading.
         torn: changed in the middle of reading; not restorable from this snapshot.
+        missed: a sample of those that are gone.
     """
 
     before: int = 0
@@ -46,6 +53,16 @@ class Read:
     gone: int = 0
     vanished: list[str] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
+    missed: list[Carried] = field(default_factory=list)
+
+    def miss(self, parent: Carried) -> None:
+        """Note that an object of the parent is not listed."""
+        self.before += 1
+        self.gone += 1
+        if len(self.missed) < ASKED:
+            self.missed.append(parent)
+        elif (place := random.randrange(self.gone)) < ASKED:  # noqa: S311 -- a fair sample, no secret
+            self.missed[place] = parent
 
     def warnings(self) -> list[str]:
         """For people, in the header."""
@@ -119,6 +136,33 @@ def take(
     return done
 
 
+def check_missed(bucket: Bucket, done: Read) -> None:
+    """Ask for objects that the listing lacks. One that is there as it was shows that the listing left it out.
+
+    Raises:
+        SourceError: there is one.
+    """
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-object") as pool:
+        for parent, there in zip(
+            done.missed, pool.map(bucket.head, [m.info.path for m in done.missed]), strict=True
+        ):
+            if there is not None and _is_the_same(there, parent):
+                raise SourceError(
+                    f'the listing of {bucket.where} cannot be believed: it lacks "{parent.info.path}", which is there',
+                    on=parent.info.path,
+                    hint="run it again; if it stays, look at the server and at proxies before it",
+                    unaffected="no snapshot was made; the repository is as it was",
+                )
+
+
+def _is_the_same(there: Listed, parent: Carried) -> bool:
+    """Whether it was not written since: a head knows whole seconds only."""
+    meta = parent.info.meta
+    return (there.etag, there.size) == (meta.get("etag"), parent.info.size) and there.modified[
+        :_SECONDS
+    ] == str(meta.get("modified"))[:_SECONDS]
+
+
 def _steps(listing: Iterable[Listed], writer: SnapshotWriter, done: Read) -> Iterator[_Step]:
     """The linear merge of two sorted sequences."""
     parents = (parent for parent in writer.parent_entries() if parent.info.kind == facts.KIND)
@@ -126,8 +170,7 @@ def _steps(listing: Iterable[Listed], writer: SnapshotWriter, done: Read) -> Ite
     for listed in listing:
         key = listed.key.encode()
         while parent is not None and parent.info.path.encode() < key:
-            done.before += 1
-            done.gone += 1
+            done.miss(parent)
             parent = next(parents, None)
         if parent is None or parent.info.path != listed.key:
             done.added += 1
@@ -142,8 +185,7 @@ def _steps(listing: Iterable[Listed], writer: SnapshotWriter, done: Read) -> Ite
             yield _Step(listed, None, _ranges(listed.size), deque(), deque())
         parent = next(parents, None)
     while parent is not None:
-        done.before += 1
-        done.gone += 1
+        done.miss(parent)
         parent = next(parents, None)
 
 

@@ -78,6 +78,7 @@ def take(
         older = found.versions if wanted.versions == "all" else None
         progress.start(found.listing.bytes + (older.older_bytes if older else 0), name)
         done = snapshot.take(bucket, found.listing, writer, progress.advance, tags=wanted.tags)
+        snapshot.check_missed(bucket, done)
         kept = history.take(bucket, older, writer, progress.advance, tags=wanted.tags) if older else None
         alarm = snapshot.mass_change(done.before, done.gone, done.rewritten, wanted.max_change)
         source = {

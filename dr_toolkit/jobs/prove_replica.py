@@ -8,7 +8,8 @@ from typing import Any
 
 from dr_toolkit import clock
 from dr_toolkit.buckets import replica
-from dr_toolkit.buckets.client import Bucket, Changed
+from dr_toolkit.buckets.client import Bucket
+from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
 from dr_toolkit.buckets.replica_plan import SIZE, TARGET
 from dr_toolkit.buckets.restore import Names

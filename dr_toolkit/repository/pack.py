@@ -45,6 +45,10 @@ class Footer(msgspec.Struct):
     """Not stored: taken from the footer's own header."""
 
 
+_DECODER = msgspec.json.Decoder(Footer)
+"""Made here, by one thread: msgspec crashes the process when two threads meet a type for the first time at once."""
+
+
 class PackBuilder:
     """Assembles one pack in memory. The content key exists only here: nobody with the write role can open the pack again.
 
@@ -132,7 +136,7 @@ def open_footer(footer: bytes | memoryview, size: int, name: str, keyring: Keyri
     )
     strict.check_critical(strict.parse_object(payload, name), {"frames", "sources"}, name)
     try:
-        parsed = msgspec.json.decode(payload, type=Footer)
+        parsed = _DECODER.decode(payload)
     except msgspec.MsgspecError as error:
         raise errors.Damaged(
             f'the footer of "{name}" is not as the format says', fault="structure", on=name

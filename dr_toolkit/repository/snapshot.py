@@ -62,6 +62,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         return clock.parse_rfc3339(self.time)
 
 
+_DECODER = msgspec.json.Decoder(Header)
+"""Made here, by one thread: msgspec crashes the process when two threads meet a type for the first time at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A header as it was found, and what later headers say of it.
@@ -116,7 +120,7 @@ def decode_header(payload: bytes, name: str) -> Header:
     fields = strict.parse_object(payload, name)
     strict.check_version(fields, Header.__struct_fields__, name)
     try:
-        header = msgspec.json.decode(payload, type=Header)
+        header = _DECODER.decode(payload)
         moment = header.moment
     except (msgspec.MsgspecError, ValueError) as error:
         raise _misshapen(name) from error

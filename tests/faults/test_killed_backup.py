@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from devstack.s3 import S3Server
+from devstack.s3_proxy import DROP, S3Proxy
 from tests.faults.conftest import s3_block
 from tests.faults.site import Run, Site, Source
-from tests.s3_proxy import DROP, S3Proxy
 
 
 def packs(site: Site) -> int:

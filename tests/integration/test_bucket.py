@@ -16,14 +16,15 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from devstack.s3_proxy import CUT, S3Proxy, error
 from dr_toolkit import errors
 from dr_toolkit.buckets import facts
-from dr_toolkit.buckets.client import Bucket, Changed, part_size
+from dr_toolkit.buckets.client import Bucket, part_size
+from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed, Listing, Page, page_problem
 from dr_toolkit.buckets.snapshot import mass_change
 from dr_toolkit.repository.s3_settings import S3Settings
 from tests.bucket_site import DRCTL, HEADERS, Site, fill
-from tests.s3_proxy import CUT, S3Proxy, error
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import secrets
 
 import pytest
 
+from devstack.s3_proxy import S3Proxy, error
 from dr_toolkit import errors
 from dr_toolkit.buckets.history_restore import action_of
 from dr_toolkit.buckets.version_pages import Version, VersionPage, parse
 from dr_toolkit.buckets.versions import HISTORY, Versions, path_of
 from dr_toolkit.repository.entries import EntryInfo
 from tests.bucket_site import HEADERS, Site
-from tests.s3_proxy import S3Proxy, error
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from devstack.s3 import S3Server
+from devstack.s3_proxy import S3Proxy, error
 from dr_toolkit.buckets import client
 from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.listing import Listed, Listing
 from dr_toolkit.buckets.replica_plan import SIZE, TARGET, Plan, action_of, held
 from dr_toolkit.repository.s3_settings import S3Settings
 from tests.bucket_site import HEADERS, Site, fill
-from tests.s3_proxy import S3Proxy, error
 
 
 class ReplicaSite(Site):

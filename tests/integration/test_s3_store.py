@@ -10,11 +10,11 @@ import pytest
 
 pytest.register_assert_rewrite("tests.store_contract")
 
+from devstack.s3_proxy import CUT, DROP, S3Proxy, error  # noqa: E402
 from dr_toolkit.errors import ConfigError, Damaged, StoreFull, StoreUnreachable  # noqa: E402
 from dr_toolkit.repository.opening import open_store  # noqa: E402
 from dr_toolkit.repository.s3_settings import S3Settings  # noqa: E402
 from dr_toolkit.repository.s3_store import S3Store  # noqa: E402
-from tests.s3_proxy import CUT, DROP, S3Proxy, error  # noqa: E402
 from tests.store_contract import StoreContract  # noqa: E402
 
 

@@ -1,0 +1,85 @@
+"""What a server's refusals and a network's failures become."""
+
+from __future__ import annotations
+
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
+
+from dr_toolkit.buckets import providers
+from dr_toolkit.errors import DrctlError, SourceError, SourceUnreachable
+from dr_toolkit.repository.retries import Passing
+
+OF_VENDORS = (ClientError, BotoCoreError, HTTPError)
+"""What boto3 and urllib3 raise."""
+_GONE = frozenset({404, 412, 416})
+_NO_BUCKET = "NoSuchBucket"
+
+
+class Changed(Exception):
+    """The object is not the one that was listed any more."""
+
+
+class Expired(Exception):
+    """The server says that the keys are not good any more.
+
+    Args:
+        failure: what to raise when there are no others.
+    """
+
+    def __init__(self, failure: DrctlError) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def of_answer(where: str, on: str, status: int, code: str, *, of_object: bool) -> Exception:
+    """What an answer means that is not a good one.
+
+    Args:
+        where: the bucket.
+        on: the object.
+        status: HTTP's.
+        code: S3's.
+        of_object: whether an object was asked for, which may be gone.
+    """
+    if of_object and status in _GONE and code != _NO_BUCKET:
+        return Changed()
+    if status in providers.PASSING or code in providers.PASSING_CODES:
+        return Passing(unreachable(where, on, f"{status} {code}"))
+    failure = _refused(where, on, status, code)
+    return Expired(failure) if code in providers.EXPIRED else failure
+
+
+def of_error(
+    where: str, on: str, error: ClientError | BotoCoreError | HTTPError, *, of_object: bool
+) -> Exception:
+    """What a vendor's exception means."""
+    if isinstance(error, ClientError):
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        code = str(error.response["Error"].get("Code", ""))
+        return of_answer(where, on, status, code, of_object=of_object)
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return unreachable(where, on, "its certificate is not trusted")
+    return Passing(unreachable(where, on, type(error).__name__))
+
+
+def is_unanswered(status: int, code: str) -> bool:
+    """Whether a server does not know a question about a bucket, or does not answer this user."""
+    return status in providers.UNANSWERED and code != _NO_BUCKET and code not in providers.EXPIRED
+
+
+def unreachable(where: str, on: str, reason: str) -> DrctlError:
+    """The server could not be worked with; it may pass."""
+    return SourceUnreachable(
+        f"cannot work with {where}: {reason}", on=on, hint="check the endpoint, the network and the server"
+    )
+
+
+def _refused(where: str, on: str, status: int, code: str) -> DrctlError:
+    hints = {
+        _NO_BUCKET: "create the bucket, or correct the component's url",
+        "ExpiredToken": "renew the credentials",
+        "InvalidAccessKeyId": "check the component's s3.access_key_id",
+        "SignatureDoesNotMatch": "check the component's s3.secret_access_key",
+    }
+    hint = hints.get(code, "check the credentials, and that they may do this (docs/permissions.md)")
+    return SourceError(f"{where} refused: {status} {code}", on=on, hint=hint)
