@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from dr_toolkit import log, process
 from dr_toolkit.errors import DrctlError, ProgramError, SourceError, SourceUnreachable
-from dr_toolkit.postgres import server, server_facts
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
 from dr_toolkit.postgres.dump_check import SourceSnapshot, source_snapshot
 from dr_toolkit.postgres.dump_environment import comparable
+from dr_toolkit.postgres.dump_wait import FIRST_S, lock_holders, told_while_waiting
 from dr_toolkit.postgres.globals import read_globals, write_globals
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.entries import EntrySink
@@ -62,6 +62,7 @@ def dump_database(
     encoding: str | None = None,
     check_source: bool = False,
     lock_wait_s: float = LOCK_WAIT_S,
+    tell_after_s: float = FIRST_S,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Dump:
     """Dump a database into a sink: the archive's entries, then the globals. Whoever opened the sink commits or aborts it.
@@ -74,6 +75,7 @@ def dump_database(
             the same digests.
         check_source: also count every table's rows by SQL, in the same snapshot.
         lock_wait_s: how long to wait for a table that somebody has locked.
+        tell_after_s: how long it may wait before the log tells whom it waits for.
         on_bytes: told the number of bytes after each read, for progress.
 
     Raises:
@@ -83,7 +85,10 @@ def dump_database(
     """
     with ExitStack() as stack:
         snapshot = stack.enter_context(source_snapshot(settings)) if check_source else None
-        archive = _dump(settings, sink, _arguments(tools, lock_wait_s, encoding, snapshot), tools, on_bytes)
+        arguments = _arguments(tools, lock_wait_s, encoding, snapshot)
+        archive = _dump(
+            settings, sink, arguments, tools, on_bytes, lock_wait_s=lock_wait_s, tell_after_s=tell_after_s
+        )
         _log.debug("archive read", tables=len(archive.tables), bytes=archive.size)
         if snapshot is not None:
             snapshot.compare(archive.tables)
@@ -116,6 +121,9 @@ def _dump(
     arguments: list[str],
     tools: Tools,
     on_bytes: Callable[[int], None] | None,
+    *,
+    lock_wait_s: float,
+    tell_after_s: float,
 ) -> DumpedArchive:
     with credentials(settings) as env, process.Pipe(arguments, env=comparable(env) | dict(tools.env)) as pipe:
         # pg_dump asks the server for a while before it writes: time enough to import numpy.
@@ -123,7 +131,9 @@ def _dump(
         from dr_toolkit.postgres.dump_entries import write_archive  # noqa: PLC0415
 
         try:
-            archive = write_archive(open_archive(cast("Readable", pipe.stdout), on_bytes=on_bytes), sink)
+            with told_while_waiting(settings, lock_wait_s, first_s=tell_after_s):
+                opened = open_archive(cast("Readable", pipe.stdout), on_bytes=on_bytes)
+            archive = write_archive(opened, sink)
         except SourceError:
             # Where the stream has ended, pg_dump says why. Where it has not, pg_dump would wait for us for ever.
             if pipe.stdout is not None and not pipe.stdout.read(1):
@@ -149,17 +159,8 @@ def _explained(error: ProgramError, settings: ConnectionSettings) -> DrctlError:
             message, on=place, hint="look at the server, then run the backup again", unaffected=unaffected
         )
     if _LOCKED.search(error.stderr):
-        message += f"; locks are held by {_holders(settings)}"
+        message += f"; locks are held by {lock_holders(settings)}"
     return SourceError(message, on=place, hint=_hint(error.stderr), unaffected=unaffected)
-
-
-def _holders(settings: ConnectionSettings) -> str:
-    """Who held up the dump, if they still do."""
-    try:
-        with closing(server.connect(settings)) as session:
-            return "; ".join(server_facts.lock_holders(session)) or "nobody any more"
-    except DrctlError:
-        return "somebody (the server did not say who)"
 
 
 def _said(stderr: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from devstack import sql
 from devstack.data import append_events, backup_role, fill_console_like, unusual_database
-from dr_toolkit import process
+from dr_toolkit import log, process
 from dr_toolkit.errors import DrctlError, SourceError, SourceUnreachable
 from dr_toolkit.postgres import server
 from dr_toolkit.postgres.archive import contents, restore_stream, row_multiset
@@ -424,6 +424,29 @@ def test_a_locked_table_is_waited_for_only_so_long(postgres, console):
     assert "lock" in str(caught.value.hint)
     assert "a-migration (postgres, pid" in caught.value.message
     assert "on audit.events" in caught.value.message
+
+
+def test_a_wait_for_a_lock_is_told_while_it_lasts(postgres, console, request):
+    """Away from a terminal too: the log says that the dump waits, and for whom, long before it gives up."""
+    request.addfinalizer(log.silence)
+    lines = io.StringIO()
+    log.configure("json", 0, lines)
+    with sql.connect(postgres.dsn(console), autocommit=False) as blocker:
+        blocker.execute("SET application_name = 'a-migration'")
+        blocker.execute("LOCK TABLE audit.events IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(SourceError):
+            dump_database(
+                settings_of(postgres, console),
+                MemorySink(),
+                tools_of(postgres),
+                lock_wait_s=3,
+                tell_after_s=0.3,
+            )
+    events = [json.loads(line) for line in lines.getvalue().splitlines()]
+    (told,) = [event for event in events if event["event"] == "the dump waits for locks"]
+    assert "a-migration (postgres, pid" in told["held_by"]
+    assert "on audit.events" in told["held_by"]
+    assert postgres.password not in lines.getvalue()
 
 
 def test_a_locked_table_does_not_hold_up_the_questions(postgres, console):
