@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 _DOCUMENTS = re.compile(r"^---.*$", re.MULTILINE)
-_KIND = re.compile(r"^kind:\s*[\"']?([A-Za-z0-9]+)", re.MULTILINE)
-_VERSION = re.compile(r"^apiVersion:\s*[\"']?([A-Za-z0-9./-]+)", re.MULTILINE)
-_METADATA = re.compile(r"^metadata:[ \t]*\n((?:[ \t]+.*\n?|\n|#.*\n)*)", re.MULTILINE)
-_FIELD = r"^(\s+){}:\s*[\"']?([^\s\"'#]+)"
-_NAME = re.compile(_FIELD.format("name"), re.MULTILINE)
-_NAMESPACE = re.compile(_FIELD.format("namespace"), re.MULTILINE)
+_FIELDS = re.compile(
+    r"^(?:(?P<next>---)|(?P<top>[A-Za-z]\w*):[ \t]*[\"']?(?P<value>[^\s\"'#]*)"
+    r"|(?P<depth>[ \t]+)(?P<own>name|namespace):[ \t]+[\"']?(?P<text>[^\s\"'#]+))",
+    re.MULTILINE,
+)
+"""What is looked at without parsing: ends of documents, keys at the left, and names that are further to the right."""
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -38,20 +38,31 @@ class Named:
 
 def names(text: str) -> list[Named]:
     """The objects of a manifest, found without parsing it: a backup looks at hundreds."""
-    found = []
-    for document in _DOCUMENTS.split(text):
-        kind, block = _KIND.search(document), _METADATA.search(document)
-        name = _first(_NAME, block[1]) if block else ""
-        if kind and block and name:
-            version = _VERSION.search(document)
-            found.append(Named(kind[1], name, _first(_NAMESPACE, block[1]), version[1] if version else ""))
+    found: list[Named] = []
+    top: dict[str, str] = {}
+    own: dict[str, tuple[int, str]] = {}
+    inside = False
+    for match in _FIELDS.finditer(text):
+        if match["next"]:
+            _add(found, top, own)
+            top, own, inside = {}, {}, False
+        elif match["top"]:
+            top[match["top"]] = match["value"]
+            inside = match["top"] == "metadata"
+        elif inside:
+            # Labels and annotations, which are deeper, have names too.
+            depth = len(match["depth"])
+            if match["own"] not in own or depth < own[match["own"]][0]:
+                own[match["own"]] = (depth, match["text"])
+    _add(found, top, own)
     return found
 
 
-def _first(pattern: re.Pattern[str], block: str) -> str:
-    """The field at the block's own depth: labels and annotations, which are deeper, have names too."""
-    depth = min((len(m[1]) for m in re.finditer(r"^([ \t]+)\S", block, re.MULTILINE)), default=0)
-    return next((m[2] for m in pattern.finditer(block) if len(m[1].lstrip("\n")) == depth), "")
+def _add(found: list[Named], top: dict[str, str], own: dict[str, tuple[int, str]]) -> None:
+    if top.get("kind") and "name" in own:
+        depth, name = own["name"]
+        at, namespace = own.get("namespace", (depth, ""))
+        found.append(Named(top["kind"], name, namespace if at == depth else "", top.get("apiVersion", "")))
 
 
 def objects(text: str) -> Iterator[dict[str, Any]]:
