@@ -184,6 +184,29 @@ def out_of_order(expected: DumpFacts, actual: DumpFacts) -> list[TableName]:
     )
 
 
+_ASIDE_LIMIT = 50
+
+
+def second_half(expected: DumpFacts, *, at_least: int) -> tuple[TableName, ...]:
+    """Tables for a second dump, so that two side by side have about the same to read; none where there is little to read.
+
+    Args:
+        expected: the snapshot.
+        at_least: the bytes of data from which on two are worth it.
+    """
+    sizes = {name: summary.size for name, summary in expected.tables.items()}
+    if len(sizes) < 2 or sum(sizes.values()) + expected.large_objects.size < at_least:  # noqa: PLR2004
+        return ()
+    first, second, chosen = expected.large_objects.size, 0, list[TableName]()
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        if second <= first and len(chosen) < _ASIDE_LIMIT:  # their names stand in an argument list
+            chosen.append(name)
+            second += sizes[name]
+        else:
+            first += sizes[name]
+    return tuple(chosen)
+
+
 def failures(differences: Iterable[Difference]) -> list[Difference]:
     """Those that are failures."""
     return [difference for difference in differences if difference.severity == "failure"]

@@ -6,7 +6,8 @@ The second dump is read for its digests alone and kept nowhere.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -16,7 +17,14 @@ from dr_toolkit import clock, log, process
 from dr_toolkit.errors import ProgramError, SourceError, TargetError
 from dr_toolkit.log import NoProgress, Progress
 from dr_toolkit.postgres import compare, restore_plan
-from dr_toolkit.postgres.archive import DataBlock, contents, open_archive, row_multiset
+from dr_toolkit.postgres.archive import (
+    Contents,
+    DataBlock,
+    TableSummary,
+    contents,
+    open_archive,
+    row_multiset,
+)
 from dr_toolkit.postgres.archive_stream import Readable
 from dr_toolkit.postgres.archive_toc import Toc
 from dr_toolkit.postgres.compare import Difference, DumpFacts, Part, TableName
@@ -36,6 +44,8 @@ if TYPE_CHECKING:
 _log = log.get("postgres.verify")
 
 GLOBALS_PATH = "globals.sql"
+TWO_FROM_BYTES = 64 << 20
+"""From so much data on, the restored database is read by two dumps side by side; below, a second one costs more than it gains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +76,52 @@ def expected_facts(source: EntrySource, toc: Toc) -> DumpFacts:
 
 
 def actual_facts(
-    settings: ConnectionSettings, tools: Tools, *, progress: Progress | None = None
+    settings: ConnectionSettings,
+    tools: Tools,
+    *,
+    aside: Sequence[TableName] = (),
+    progress: Progress | None = None,
 ) -> DumpFacts:
-    """What a database holds, by a dump that is read and not kept.
+    """What a database holds, by dumps that are read and not kept. Nobody else may change it meanwhile.
+
+    Args:
+        settings: the database.
+        tools: client programs.
+        aside: tables that a second dump reads at the same time.
+        progress: told of the bytes read.
 
     Raises:
         TargetError: ``pg_dump`` failed.
     """
     notes = progress or NoProgress()
-    with _dump(settings, tools) as stream:
-        found = contents(stream, on_bytes=notes.advance)
-    return compare.facts_of(found.toc, found.tables, found.large_objects)
+    if not aside:
+        with _dump(settings, tools) as stream:
+            found = contents(stream, on_bytes=notes.advance)
+        return compare.facts_of(found.toc, found.tables, found.large_objects)
+    patterns = [_pattern(name) for name in aside]
+    first: Contents | None = None
+    tables: dict[TableName, TableSummary] = {}
+    try:
+        # In this order: whatever ends the block ends the second dump too, before its reader is waited for.
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="drctl-compare") as pool,
+            _dump(settings, tools, "--data-only", *(f"--table={pattern}" for pattern in patterns)) as other,
+        ):
+            second = pool.submit(contents, other, on_bytes=notes.advance)
+            with _dump(
+                settings, tools, *(f"--exclude-table-data={pattern}" for pattern in patterns)
+            ) as stream:
+                first = contents(stream, on_bytes=notes.advance)
+            tables = second.result().tables
+    except TargetError:
+        # pg_dump refuses to dump none of the tables that it was asked for. That they are missing is for the comparison to say.
+        if first is None or any(_has_table(first.toc, name) for name in aside):
+            raise
+    return compare.facts_of(first.toc, {**first.tables, **tables}, first.large_objects)
+
+
+def _has_table(toc: Toc, name: TableName) -> bool:
+    return any(entry.desc == "TABLE" and (entry.namespace or "", entry.tag) == name for entry in toc.entries)
 
 
 def compare_restored(
@@ -87,6 +132,7 @@ def compare_restored(
     *,
     no_owner: bool = False,
     part: Part | None = None,
+    two_from_bytes: int = TWO_FROM_BYTES,
     progress: Progress | None = None,
 ) -> list[Difference]:
     """Compare a restored database with the snapshot that it came from.
@@ -98,6 +144,7 @@ def compare_restored(
         tools: client programs, best of the version that made the snapshot.
         no_owner: owners and privileges were left out.
         part: what was restored, where it was not everything.
+        two_from_bytes: from so much data on it is read by two dumps side by side.
         progress: told of the bytes read.
 
     Returns:
@@ -108,7 +155,8 @@ def compare_restored(
     """
     (progress or NoProgress()).start(None, "comparing")
     expected = expected_facts(source, toc)
-    actual = actual_facts(settings, tools, progress=progress)
+    aside = compare.second_half(expected, at_least=two_from_bytes)
+    actual = actual_facts(settings, tools, aside=aside, progress=progress)
     candidates = [
         name for name in compare.out_of_order(expected, actual) if part is None or name in part.loaded
     ]
@@ -215,13 +263,16 @@ class _Stream(io.RawIOBase):
 
 
 def _dumped_multiset(settings: ConnectionSettings, tools: Tools, name: TableName) -> str:
-    # Within double quotes a pattern's characters stand for themselves.
-    pattern = ".".join('"' + part.replace('"', '""') + '"' for part in name)
-    with _dump(settings, tools, "--data-only", f"--table={pattern}") as stream:
+    with _dump(settings, tools, "--data-only", f"--table={_pattern(name)}") as stream:
         for block in open_archive(stream).blocks():
             if (block.entry.namespace or "", block.entry.tag) == name:
                 return row_multiset(_pieces(block))
     raise TargetError(f'table "{".".join(name)}" disappeared while it was compared')
+
+
+def _pattern(name: TableName) -> str:
+    # Within double quotes a pattern's characters stand for themselves.
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name)
 
 
 def _pieces(block: DataBlock) -> Iterator[bytes]:

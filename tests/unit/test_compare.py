@@ -8,7 +8,15 @@ import pytest
 
 from dr_toolkit.errors import Damaged
 from dr_toolkit.postgres.archive_toc import Toc, TocEntry
-from dr_toolkit.postgres.compare import Difference, compare, dump_facts, facts_of, failures, out_of_order
+from dr_toolkit.postgres.compare import (
+    Difference,
+    compare,
+    dump_facts,
+    facts_of,
+    failures,
+    out_of_order,
+    second_half,
+)
 from dr_toolkit.postgres.digests import NO_LARGE_OBJECTS, LargeObjectsSummary, TableSummary
 
 
@@ -228,3 +236,21 @@ def test_metadata_without_a_digest_is_damage(meta):
     """A snapshot that does not say what it holds cannot be proven."""
     with pytest.raises(Damaged):
         dump_facts(toc(*ENTRIES), [meta])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "large_objects", "aside"),
+    [
+        ({"big": 90, "b": 5, "c": 5}, 0, ["big"]),
+        ({"a": 40, "b": 35, "c": 30}, 0, ["a"]),
+        ({"a": 40, "b": 40, "c": 40, "d": 40}, 0, ["a", "c"]),
+        ({"a": 40, "b": 30, "c": 20}, 100, ["a", "b", "c"]),
+        ({"alone": 1000}, 0, []),
+        ({"a": 10, "b": 10}, 0, []),
+    ],
+)
+def test_two_dumps_share_the_tables_evenly(sizes, large_objects, aside):
+    """The first has what no dump of single tables holds, large objects among it; a little data is read by one dump."""
+    tables = {("public", name): TableSummary(1, "00", size) for name, size in sizes.items()}
+    facts = facts_of(toc(), tables, LargeObjectsSummary(1, "0" * 64, large_objects))
+    assert [name for _schema, name in second_half(facts, at_least=90)] == aside
