@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dr_toolkit.cli.context import Context
 from dr_toolkit.cli.options import common, duration, epilog
 
+if TYPE_CHECKING:
+    from dr_toolkit.config import Config
+    from dr_toolkit.jobs.quiet import Session
+
 _EPILOG = epilog(
     "drctl pre-upgrade",
     "drctl pre-upgrade --dry-run",
     "drctl pre-upgrade console --to-version 1.48.0 --accept release --accept versions",
+    "drctl pre-upgrade console --to-version 1.48.0 --scale-down console",
     "drctl pre-upgrade --reuse 30m --accept space --report gate.html --junit gate.xml",
     codes=(0, 1, 2, 3, 5, 130, 143),
 )
@@ -59,6 +66,14 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--junit", "junit_path", type=_FILE, metavar="FILE", help="Also write JUnit XML, for a pipeline."
 )
+@click.option(
+    "--scale-down",
+    "resting",
+    multiple=True,
+    metavar="APPLICATION",
+    help="Scale it to zero while the snapshots are taken, and back (may be repeated); see: platform.",
+)
+@click.option("--take-over", is_flag=True, help="Take the lease of another run, which is surely dead.")
 @click.option("--dry-run", is_flag=True, help="Only look; change nothing.")
 @common
 @click.pass_obj
@@ -73,14 +88,16 @@ def command(
     keep: timedelta,
     report_path: Path | None,
     junit_path: Path | None,
+    resting: tuple[str, ...],
     *,
+    take_over: bool,
     dry_run: bool,
 ) -> None:
     """The gate before an upgrade: GO (code 0) or NO-GO (code 3).
 
     Takes a snapshot of every component, restores each into scratch and compares it with the source, ties them together as a pinned
     recovery point, and looks at what else speaks against an upgrade now. What could not be checked is a reason for NO-GO unless
-    --accept names it: migrations, release, versions, transactions, replication, space. A proof is never dispensed with.
+    --accept names it: migrations, release, versions, health, transactions, replication, space. A proof is never dispensed with.
     Needs a recipient with the role "write" and one with the role "read".
     """
     context.configure_log()
@@ -93,11 +110,13 @@ def command(
     pre_upgrade.check_accepted(accept)
     request = pre_upgrade.Request(Question(release, to_version), point, reuse, accept, deadline, keep)
     config = context.load_config()
-    with opening.opened_repository(config) as repository:
+    with ExitStack() as stack:
+        repository = stack.enter_context(opening.opened_repository(config))
+        session = _session(config, stack, resting, take_over=take_over, dry_run=dry_run)
         if dry_run:
             report = pre_upgrade.plan(config, repository, request)
         else:
-            report = pre_upgrade.run(config, repository, request, context.progress())
+            report = pre_upgrade.run(config, repository, request, context.progress(), session)
     if report_path is not None:
         files.replace(report_path, gate_files.html(report))
     if junit_path is not None:
@@ -106,3 +125,19 @@ def command(
         gate_text.before_document(report, planned=dry_run), gate_text.before(report, planned=dry_run)
     )
     sys.exit(0 if report.verdict.go or dry_run else 3)
+
+
+def _session(
+    config: Config, stack: ExitStack, names: tuple[str, ...], *, take_over: bool, dry_run: bool
+) -> Session | None:
+    """The applications that are to be at zero, and their leases; with ``--dry-run`` they are only looked for."""
+    if not names:
+        return None
+    from dr_toolkit.jobs import quiet
+
+    applications = quiet.chosen(config, names)
+    cluster = stack.enter_context(quiet.connected(config))
+    rest = quiet.plan(cluster, applications)
+    if dry_run:
+        return None
+    return stack.enter_context(quiet.session(cluster, rest, "pre-upgrade", take_over=take_over))

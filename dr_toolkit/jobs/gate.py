@@ -54,10 +54,14 @@ class Question:
     Attributes:
         release: of Helm; None when none was named.
         to_version: that it is upgraded to; None when not said.
+        upgraded: whether that has been done already.
+        wait_s: for how long an application may still get ready.
     """
 
     release: str | None = None
     to_version: str | None = None
+    upgraded: bool = False
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

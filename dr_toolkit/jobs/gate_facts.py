@@ -24,7 +24,9 @@ def look(
     found = [
         check for name, component in chosen.items() for check in of_kind(config, name, component, question)
     ]
-    found += of_platform(config, question)
+    # A component that reads Helm's storage itself knows more of the release than its labels do.
+    known = {check.name for check in found if check.name == "release"}
+    found += [check for check in of_platform(config, question) if check.name not in known]
     yield from found
     if question.release is not None:
         asked = ("release", "versions") if question.to_version else ("release",)

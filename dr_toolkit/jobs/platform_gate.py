@@ -32,23 +32,22 @@ class Revision:
     status: str
 
 
-def facts(config: Config, question: Question, *, wait: float = 0.0) -> list[Check]:
+def facts(config: Config, question: Question) -> list[Check]:
     """Everything about the release that is asked about, and the health of every application. Changes nothing.
 
     Args:
         config: the configuration.
-        question: release and version.
-        wait: seconds in which an application may still get ready.
+        question: release and version, and whether the upgrade is over.
     """
     found: list[Check] = []
     with quiet.connected(config) as cluster:
         for name, application in config.platform.items():
-            found += _application(cluster, name, application, question, wait)
+            found += _application(cluster, name, application, question)
     return found
 
 
 def _application(
-    cluster: Cluster, name: str, application: ApplicationConfig, question: Question, wait: float
+    cluster: Cluster, name: str, application: ApplicationConfig, question: Question
 ) -> Iterator[Check]:
     asked = question.release in (name, application.release)
     try:
@@ -57,7 +56,7 @@ def _application(
         )
         if asked:
             yield release(application.release or name, _revisions(cluster, application, name))
-        late = workloads.wait_until_ready(cluster, running, wait)
+        late = workloads.wait_until_ready(cluster, running, question.wait_s)
     except errors.DrctlError as error:
         missing = ("release", "health") if asked else ("health",)
         yield from (Check(check, name, "unknown", error.message, error.hint) for check in missing)
@@ -65,12 +64,12 @@ def _application(
     said = None
     if application.url is not None:
         url = application.url
-        said = quiet.until(lambda: health.ask(application.kind, url, application.ca_file), wait)
+        said = quiet.until(lambda: health.ask(application.kind, url, application.ca_file), question.wait_s)
     if late is not None:
         yield _health(name, late, said, running)
     if asked and question.to_version is not None:
         current = (said.version if said else "") or version_of(running)
-        yield _versions(current, question.to_version)
+        yield _versions(current, question.to_version, upgraded=question.upgraded)
 
 
 def release(name: str, revisions: Sequence[Revision]) -> Check:
@@ -104,11 +103,11 @@ def version_of(running: Sequence[Workload]) -> str:
     return next((one.labels[_VERSION_LABEL] for one in running if _VERSION_LABEL in one.labels), "")
 
 
-def _versions(current: str, wanted: str) -> Check:
+def _versions(current: str, wanted: str, *, upgraded: bool) -> Check:
     if not current:
         hint = 'configure "url" of the application, so that it can be asked; or --accept versions'
         return Check("versions", None, "unknown", "the present version is not known", hint)
-    return versions.path(current, wanted)
+    return versions.arrived(current, wanted) if upgraded else versions.path(current, wanted)
 
 
 def _health(name: str, late: Sequence[str], said: health.Health | None, running: Sequence[Workload]) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.config import ComponentConfig, Config
@@ -15,6 +16,9 @@ from dr_toolkit.log import Progress
 from dr_toolkit.repository import pins
 from dr_toolkit.repository.repository import Point, Repository
 from dr_toolkit.repository.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from dr_toolkit.jobs.quiet import Session
 
 _log = log.get("jobs.pre_upgrade")
 _SHOWN = 3
@@ -94,15 +98,29 @@ def plan(config: Config, repository: Repository, request: Request) -> Report:
     return report
 
 
-def run(config: Config, repository: Repository, request: Request, progress: Progress) -> Report:
-    """Look, take, prove, pin, judge. What fails is a reason; only the repository's own errors are raised."""
+def run(
+    config: Config,
+    repository: Repository,
+    request: Request,
+    progress: Progress,
+    session: Session | None = None,
+) -> Report:
+    """Look, take, prove, pin, judge. What fails is a reason; only the repository's own errors, and the cluster's, are raised.
+
+    Args:
+        config: the configuration.
+        repository: opened with both roles.
+        request: what is asked.
+        progress: told of each stage.
+        session: applications that are at zero while the snapshots are taken; None to leave them alone.
+    """
     chosen = opening.chosen_components(config, ())
     if request.point:
         backup.check_point_name(request.point)
     report = Report(request, repository.store.now())
     try:
         with deadline.limit(request.deadline.total_seconds()):
-            _work(config, repository, report, chosen, progress)
+            _work(config, repository, report, chosen, progress, session)
     except deadline.Expired:
         progress.close()
         _overdue(report, chosen)
@@ -117,12 +135,20 @@ def _work(
     report: Report,
     chosen: Mapping[str, ComponentConfig],
     progress: Progress,
+    session: Session | None,
 ) -> None:
     began = clock.monotonic()
     stock = inspect.inventory(repository)
     report.checks += gate_facts.look(config, chosen, stock, report.request.question)
     began = _timed(report, "look", began)
-    _take(config, repository, report, chosen, stock, progress)
+    try:
+        if session is not None:
+            session.down(progress)
+            began = _timed(report, "scale down", began)
+        _take(config, repository, report, chosen, stock, progress)
+    finally:  # a deadline and a signal come this way, too
+        if session is not None:
+            session.up(progress)
     began = _timed(report, "backup", began)
     for name, found in report.snapshots.items():
         _prove(config, repository, report, name, found, stock, progress)

@@ -90,14 +90,20 @@ class Session:
         Raises:
             TargetError: a workload cannot be changed; the message says how to go on.
         """
-        for rest in self._rest:
-            progress.note(f"scaling {rest.name} up again")
-            goals = self._goals.get(rest.application.namespace, {})
-            for one in rest.workloads:
-                now = workloads.again(self._cluster, one)
-                workloads.scale_up(self._cluster, now, replicas=goals.get(one.title))
-        for held in self._leases.values():
-            held.remember(None)
+        try:
+            for rest in self._rest:
+                progress.note(f"scaling {rest.name} up again")
+                goals = self._goals.get(rest.application.namespace, {})
+                for one in rest.workloads:
+                    now = workloads.again(self._cluster, one)
+                    workloads.scale_up(self._cluster, now, replicas=goals.get(one.title))
+            for held in self._leases.values():
+                held.remember(None)
+        except errors.DrctlError as error:
+            error.hint = (
+                "what the workloads are meant to have is recorded on them; give it back: drctl resume"
+            )
+            raise
 
     def health(self) -> list[tuple[bool, str]]:
         """Wait until the applications are well; what they said at last, and whether it is well."""
@@ -108,6 +114,24 @@ class Session:
 
     def _in(self, namespace: str) -> Iterator[Workload]:
         return (one for one in self._every() if one.namespace == namespace)
+
+
+def chosen(config: Config, names: Sequence[str]) -> dict[str, ApplicationConfig]:
+    """The applications that are named.
+
+    Raises:
+        UsageError: one is not configured.
+    """
+    for name in names:
+        if name not in config.platform:
+            known = ", ".join(config.platform) or "none"
+            raise errors.UsageError(
+                f'no application "{name}" is configured',
+                on=name,
+                hint=f'applications are configured under "platform"; there: {known}',
+                unaffected="nothing was started",
+            )
+    return {name: config.platform[name] for name in names}
 
 
 def writers(config: Config) -> dict[str, ApplicationConfig]:

@@ -64,3 +64,17 @@ def path(current: str, wanted: str) -> Check:
         text = f"{step} is {apart} minor versions; no more than {APART} are allowed at a time"
         return Check("versions", None, "failed", text, f"upgrade to {between.major}.{between.minor}.x first")
     return Check("versions", None, "ok", f"{step}: {apart} minor versions, and {APART} are allowed")
+
+
+def arrived(current: str, wanted: str) -> Check:
+    """Whether what runs is what was to run, after the upgrade."""
+    running, expected = parse(current), parse(wanted)
+    if running is None or expected is None:
+        strange = current if running is None else wanted
+        return Check("versions", None, "unknown", f'"{strange}" is not a version of the form X.Y.Z')
+    if running != expected:
+        text = f"version {running} is running, and {expected} was to run"
+        return Check(
+            "versions", None, "failed", text, "look whether the new pods have started: kubectl get pods"
+        )
+    return Check("versions", None, "ok", f"version {running} is running")

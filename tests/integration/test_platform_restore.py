@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from devstack import sql
+from devstack.postgres import PostgresServer
 from tests.integration.test_gate import DRCTL, Site, drop
 
 
@@ -154,6 +155,41 @@ def test_it_stops_at_a_failure_and_goes_on_where_it_stopped(site):
     )
     assert state(site) == GOOD
     assert sql.rows(site.dsn, "SELECT count(*) FROM users") == [(501,)]
+
+
+def test_a_swap_that_nobody_wrote_down_is_not_made_twice(site):
+    """Killed between the swap and the journal: --resume sees what the server kept, so that --undo still leads to what was before the restore."""
+    site.json("backup", "--point", "before")
+    taken = {s["component"]: s["id"] for s in site.json("snapshots")["snapshots"]}
+    damage(site)
+    journal = site.root / "state/drctl/restore-before.json"
+    journal.parent.mkdir(parents=True)
+    journal.write_text('{"began": "2026-01-01T00:00:00Z", "done": []}')
+    site.json("restore", "console-db", "--snapshot", taken["console-db"], "--yes")
+    went_on = site.json("restore", "--point", "before", "--yes", "--resume")["restored"]
+    assert went_on["left_out"] == {"console-db": "done by an earlier run"}
+    assert (state(site), journal.exists()) == (GOOD, False)
+    site.json("restore", "console-db", "--undo", "--yes")
+    assert state(site)[0] == 0
+
+
+def test_everything_goes_to_another_server_when_it_is_mapped(site, servers_root):
+    """--map: the databases and objects appear elsewhere, and what is configured stays as it is; a key that fits nothing is named."""
+    site.json("backup", "--point", "before")
+    damage(site)
+    broken = state(site)
+    elsewhere = f"{site.bucket}-drill"
+    site.client.create_bucket(Bucket=elsewhere)
+    with PostgresServer(servers_root / f"map-{secrets.token_hex(3)}") as other:
+        site.environment["ADMIN"] = site.environment["DB"] = other.password
+        mapped = f"port={other.port},host={other.host},cortex.url=s3://{elsewhere}"
+        done = site.json("restore", "--point", "before", "--yes", "--map", mapped)["restored"]
+        assert done["failed"] is None
+        assert sql.rows(other.dsn(site.database), "SELECT count(*) FROM users") == [(500,)]
+    assert site.client.get_object(Bucket=elsewhere, Key="block")["Body"].read() == b"before"
+    assert state(site) == broken
+    for wrong in ("x=1", "gone.host=a", "cortex.host=a", "namespace", "cortex.url=nonsense", "port=high"):
+        assert site.run("restore", "--point", "before", "--yes", "--map", wrong).returncode == 2, wrong
 
 
 def test_as_of_a_time_takes_the_newest_of_each_before_it(site):

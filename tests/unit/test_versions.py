@@ -29,6 +29,13 @@ def test_no_more_than_two_minor_versions_at_a_time(current, wanted, state, word)
         assert found.hint == "upgrade to 1.47.x first"
 
 
+def test_after_the_upgrade_the_version_must_be_there():
+    """An old pod that still answers is no upgrade."""
+    assert versions.arrived("1.48.0", "v1.48.0").state == "ok"
+    assert versions.arrived("1.46.0", "1.48.0").state == "failed"
+    assert versions.arrived("latest", "1.48.0").state == "unknown"
+
+
 @pytest.mark.parametrize(
     ("revisions", "state"),
     [

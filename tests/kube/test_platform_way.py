@@ -1,0 +1,133 @@
+"""Gate and restore with a running application on the real API server: at zero while it must be, and back whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from devstack import sql
+from devstack.postgres import PostgresServer
+from dr_toolkit.cluster import replicas
+from dr_toolkit.cluster.client import Cluster
+from dr_toolkit.config import ClusterConfig
+from tests.integration.test_gate import Site, drop, names
+
+IMAGE = "example.invalid/console:1.46.0"
+
+
+@pytest.fixture
+def site(tmp_path, postgres: PostgresServer, control_plane, kubelet, namespace):
+    """A database, and an application of two replicas that really run; Helm's storage says that it is deployed."""
+    kubelet.add_image(IMAGE, ["/bin/sh"], named={"sh": ["/bin/sh"]})
+    container = {"name": "c", "image": IMAGE, "command": ["sh", "-c", "exec sleep 600"]}
+    pod = {
+        "metadata": {"labels": {"app": "console"}},
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},
+    }
+    control_plane.create(
+        f"/apis/apps/v1/namespaces/{namespace}/deployments",
+        {
+            "metadata": {"name": "console", "labels": {replicas.INSTANCE: "console"}},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "console"}}, "template": pod},
+        },
+    )
+    release(control_plane, namespace, 1, "deployed")
+    found = Site(tmp_path, postgres, more=f"""
+cluster: {{kubeconfig: {control_plane.kubeconfig}}}
+platform: {{console: {{kind: console, namespace: {namespace}}}}}
+""")  # fmt: skip
+    found.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+    found.namespace, found.plane = namespace, control_plane
+    control_plane.wait_for(path(namespace), "ready", lambda d: d and d["status"].get("readyReplicas") == 2)
+    yield found
+    drop(found)
+
+
+def path(namespace: str) -> str:
+    return f"/apis/apps/v1/namespaces/{namespace}/deployments/console"
+
+
+def release(plane, namespace: str, number: int, status: str) -> None:
+    labels = {"owner": "helm", "name": "console", "version": str(number), "status": status}
+    meta = {"name": f"sh.helm.release.v1.console.v{number}", "labels": labels}
+    plane.create(f"/api/v1/namespaces/{namespace}/secrets", {"metadata": meta, "type": "helm.sh/release.v1"})
+
+
+def running(site: Site) -> tuple[int, int | None]:
+    with Cluster(ClusterConfig(kubeconfig=str(site.plane.kubeconfig))) as cluster:
+        [found] = replicas.find(cluster, site.namespace, release="console", named=None)
+    return found.replicas, found.intended
+
+
+def test_gate_and_restore_bring_the_application_to_rest_and_back(site):
+    """GO with health, release and version looked at; a pending revision and a step too far are NO-GO; a restore ends with a ready application."""
+    gate = site.gate("console", "--to-version", "1.48.0", "--scale-down", "console", "--point", "before")
+    assert (gate["go"], gate["reasons"], running(site)) == (True, [], (2, None))
+    assert "scale down" in gate["seconds"]
+    states = {c["check"]: c["state"] for c in gate["checks"]}
+    assert (states["release"], states["versions"], states["health"]) == ("ok", "ok", "ok")
+    assert site.run("pre-upgrade", "--scale-down", "other").returncode == 2
+    late = site.gate("console", "--to-version", "1.50.0", "--reuse", "1h", code=3)
+    assert names(late) == [("versions", None)]
+    sql.execute(site.dsn, "DROP TABLE users")
+    planned = site.json("restore", "--point", "before", "--dry-run")["plan"]["scale_down"]
+    assert planned[0]["workloads"] == [{"workload": "deployment/console", "replicas": 2, "intended": 2}]
+    done = site.json("restore", "--point", "before", "--yes")["restored"]
+    assert (done["failed"], done["still_at_zero"], [h["well"] for h in done["health"]]) == (None, [], [True])
+    assert (running(site), sql.rows(site.dsn, "SELECT count(*) FROM users")) == ((2, None), [(500,)])
+    old = site.json(
+        "post-upgrade", "console", "--point", "before", "--to-version", "1.48.0", "--wait", "1s", code=3
+    )
+    assert names(old["after"]) == [("versions", None)]  # the old version still runs
+    release(site.plane, site.namespace, 2, "pending-upgrade")
+    pending = site.gate("console", "--reuse", "1h", code=3)
+    assert names(pending) == [("release", None)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_gate_that_is_ended_at_zero_leaves_what_is_meant(site, number):
+    """Asked to end, it scales up itself; killed, the workload says what it is meant to have and resume gives it back."""
+    with sql.connect(site.dsn, autocommit=False) as holder:
+        holder.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")  # the dump waits, at zero
+        process = site.start("pre-upgrade", "--scale-down", "console")
+        for _ in range(300):
+            if running(site) == (0, 2) and _dumping(site):
+                break
+            time.sleep(0.1)
+        process.send_signal(number)
+        _out, said = process.communicate(timeout=60)
+        assert process.returncode == (143 if number == signal.SIGTERM else -9), said
+    if number == signal.SIGKILL:
+        assert running(site) == (0, 2)
+        assert site.json("resume", "--take-over")["resumed"]["scaled"] == {
+            f"{site.namespace}/deployment/console": 2
+        }
+    assert running(site) == (2, None)
+
+
+def _dumping(site: Site) -> bool:
+    waiting = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{site.database}' AND wait_event_type = 'Lock'"
+    return sql.rows(site.postgres.dsn(), waiting) != [(0,)]
+
+
+def test_a_restore_that_fails_leaves_it_at_rest_and_goes_on(site):
+    """A damaged snapshot: nothing is swapped, the application stays at zero and that is said, until the restore went on; --no-scale leaves it alone."""
+    noise = "SELECT n, md5(n::text) || md5((-n)::text) AS noise FROM generate_series(1, 30000) n"
+    sql.execute(site.dsn, f"CREATE TABLE topics AS {noise}")
+    site.json("backup", "--point", "before")
+    packs = [p for p in (site.root / "repository/packs").rglob("*") if p.is_file()]
+    pack = max(packs, key=lambda p: p.stat().st_size)
+    content = bytearray(pack.read_bytes())
+    half = len(content) // 2  # in that table
+    pack.chmod(0o600)
+    pack.write_bytes(content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :])
+    alone = site.run("restore", "--point", "before", "--yes", "--no-scale")
+    assert (alone.returncode, running(site)) == (3, (2, None))
+    done = site.json("restore", "--point", "before", "--yes", code=3)["restored"]
+    assert (done["still_at_zero"], running(site)) == (["console"], (0, 2))
+    pack.write_bytes(content)
+    went_on = site.json("restore", "--point", "before", "--yes", "--resume")["restored"]
+    assert (went_on["failed"], running(site)) == (None, (2, None))
+    assert site.json("resume")["resumed"]["scaled"] == {}
