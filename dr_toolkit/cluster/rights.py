@@ -49,15 +49,21 @@ HELM_STORAGE = {
     "configmaps": ("", "configmaps", "list", "Helm's storage"),
 }
 SCRATCH = (
-    ("", "namespaces", "create", "a scratch namespace"),
-    ("", "namespaces", "delete", "its removal"),
-    ("", "namespaces", "list", "finding what a killed run left"),
-    ("", "resourcequotas", "create", "its quota"),
-    ("networking.k8s.io", "networkpolicies", "create", "its isolation"),
-    ("batch", "jobs", "create", "the restore in it"),
-    ("", "pods", "list", "watching it"),
-    ("", "pods/log", "get", "its result"),
+    *(("", "namespaces", verb, "scratch namespaces") for verb in ("create", "delete", "get", "list")),
+    *(
+        ("", resource, "create", "what is put into a scratch namespace")
+        for resource in ("resourcequotas", "limitranges", "secrets", "configmaps", "persistentvolumeclaims")
+    ),
+    ("networking.k8s.io", "networkpolicies", "create", "the isolation of a scratch namespace"),
+    *(("batch", "jobs", verb, "the restore in a scratch namespace") for verb in ("create", "get")),
+    *(
+        ("", resource, verb, "watching a scratch namespace")
+        for resource in ("pods", "events", "resourcequotas", "persistentvolumeclaims")
+        for verb in ("get", "list")
+    ),
+    ("", "pods/log", "get", "the result of a restore in a scratch namespace"),
 )
+"""A test holds these against k8s-cronjobs/scratch-rights.yaml."""
 
 
 def needs(namespaces: Iterable[str], rows: Iterable[tuple[str, str, str, str]]) -> list[Need]:

@@ -87,8 +87,8 @@ def _repository(config: Config) -> Iterator[Finding]:
 def _recipients(store: Store, recipients: list[Recipient], trust: str | None) -> Iterator[Finding]:
     """Each recipient alone: the others hide one that does not work until the day it is needed."""
     for one in recipients:
-        keys = repository.open_repository(store, [one], trust).keys
         try:
+            keys = repository.open_repository(store, [one], trust).keys
             if one.role != "read":
                 keys.catalog_key(keys.current.epoch)
             if one.role != "write":

@@ -206,3 +206,68 @@ def test_a_list_survives_a_restart_of_the_api_server_and_a_throttling_proxy(
             assert [
                 one["metadata"]["name"] for page in cluster.pages(path, limit=10) for one in page
             ] == names
+
+
+def test_names_at_their_limits_and_a_token_that_ends_in_the_middle(control_plane, new_namespace, tmp_path):
+    """The longest names, keys, labels and values that the API takes, hostile content in them; and 401 while pages are read."""
+    namespace, other = new_namespace(), new_namespace()
+    path = f"/api/v1/namespaces/{namespace}/secrets"
+    longest = ".".join(["a" * 63] * 3 + ["b" * 61])
+    labels = {f"{'p' * 63}.example/{'n' * 63}": "v" * 63}
+    control_plane.create(
+        path,
+        {"metadata": {"name": longest, "labels": labels}, "stringData": {"k" * 253: "{{ .Values }}\x1b[31m"}},
+    )
+    control_plane.create(
+        path, {"metadata": {"name": "large"}, "data": {"k": base64.b64encode(os.urandom(900 << 10)).decode()}}
+    )
+    site = Site(tmp_path, control_plane, [namespace])
+    snapshot = site.json("backup", "secrets")["snapshots"][0]
+    shown = site.json("show", snapshot["id"], f"{namespace}/metadata")["content"]["secrets"]
+    assert {one["name"]: sum(key["length"] for key in one["keys"].values()) for one in shown} == {
+        longest: 18,
+        "large": 900 << 10,
+    }
+    assert next(one for one in shown if one["name"] == longest)["labels"] == labels
+    text = site.run("show", snapshot["id"], f"{namespace}/metadata").stdout
+    assert "\x1b" not in text
+
+    for number in range(30):
+        control_plane.create(path, {"metadata": {"name": f"s{number:02}"}})
+    rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}]
+    token = tmp_path / "token"
+    token.write_text(control_plane.make_service_account(other, "first"))
+    control_plane.grant(other, "first", rules, on=namespace)
+    second = control_plane.make_service_account(other, "second")
+    control_plane.grant(other, "second", rules, on=namespace)
+    with ApiProxy(control_plane.url, control_plane.ca_file) as proxy:
+        file = proxy.kubeconfig(tmp_path / "rotated", {"tokenFile": str(token)})
+        with Cluster(config.ClusterConfig(kubeconfig=str(file))) as cluster:
+            got = []
+            for page in cluster.pages(path, limit=10, query={"fieldSelector": "type=Opaque"}):
+                got += [one["metadata"]["name"] for one in page]
+                if len(got) == 10:
+                    control_plane.delete(f"/api/v1/namespaces/{other}/serviceaccounts/first")
+                    token.write_text(second)
+                    proxy.first(1, status(401, "Unauthorized"), part="continue=")
+    assert sorted(got) == sorted([longest, "large", *(f"s{number:02}" for number in range(30))])
+
+
+def test_releases_in_config_maps_and_only_the_deployed_revision(control_plane, namespace, helm3, tmp_path):
+    """The other driver; and `revisions: deployed` keeps one revision of each release."""
+    console = CHARTS / "console"
+    helm3.install("main", console, namespace, CONSOLE, driver="configmap")
+    helm3.upgrade("main", console, namespace, CONSOLE, driver="configmap")
+    site = Site(tmp_path, control_plane, [namespace])
+    site.config.write_text(site.config.read_text().replace("drivers:", "revisions: deployed, drivers:"))
+    snapshot = site.json("backup", "releases")["snapshots"][0]
+    entries = [one for one in site.json("show", snapshot["id"])["entries"] if one["kind"] == "release"]
+    assert [(one["storage"], one["revision"], one["status"]) for one in entries] == [
+        ("configmaps", 2, "deployed")
+    ]
+    done = site.json("restore", "releases", "--to", str(tmp_path / "out"))["restored"]["releases"]
+    assert done[0]["command"].startswith(
+        "HELM_DRIVER=configmap helm upgrade --install main console --repo https://helm.conduktor.io"
+    )
+    kept = yaml.safe_load(Path(done[0]["directory"], "chart.yaml").read_text())
+    assert {one["name"] for one in kept["workloads"]} >= {"main-console"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+import yaml
 
 from dr_toolkit import config
 from dr_toolkit.cluster import platform_facts, rights
@@ -115,6 +117,22 @@ def test_needed_rights_are_those_of_the_components_and_no_more():
     assert [one.namespace for one in found if one.resource == "secrets"] == ["a", "b", "c"]
     assert [one.namespace for one in found if one.resource == "pods"] == ["a", "b"]
     assert found[0].rule == '- {apiGroups: [""], resources: ["configmaps"], verbs: ["list"]}'
+
+
+def test_scratch_rights_are_those_of_the_manifest():
+    """What the doctor asks for is what `kubectl apply` gives."""
+    manifest = Path(__file__).parents[2] / "k8s-cronjobs/scratch-rights.yaml"
+    role = next(
+        one for one in yaml.safe_load_all(manifest.read_text("utf-8")) if one["kind"] == "ClusterRole"
+    )
+    given = {
+        (g, r, v)
+        for rule in role["rules"]
+        for g in rule["apiGroups"]
+        for r in rule["resources"]
+        for v in rule["verbs"]
+    }
+    assert {row[:3] for row in rights.SCRATCH} == given
 
 
 @pytest.mark.parametrize(
