@@ -24,6 +24,7 @@ from dr_toolkit.postgres.base_backup import BaseBackup
 from dr_toolkit.postgres.base_checks import BaseFacts
 from dr_toolkit.postgres.base_increment import Unfit
 from dr_toolkit.postgres.base_method import State
+from dr_toolkit.postgres.base_overlay import FILES
 from dr_toolkit.postgres.connection import ConnectionSettings
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.repository import Repository
@@ -87,7 +88,9 @@ class Run:
 
 def _taken(run: Run, *, full: bool, refused: str | None) -> Snapshot:
     """Take the snapshot; ``refused`` says why an increment of the same run was given up."""
-    with SnapshotWriter(run.repository, run.name, run.wanted.kind, full=full, ordered=False) as writer:
+    with SnapshotWriter(
+        run.repository, run.name, run.wanted.kind, full=full, ordered=False, read_back=FILES + "pg_wal/"
+    ) as writer:
         _log.info("started", component=run.name, parent=writer.parent.id if writer.parent else None)
         plan = base_plan.plan(run.repository, writer, run.settings, run.now, run.wanted.audit_every, refused)
         with base_backup.held_wal(run.settings):

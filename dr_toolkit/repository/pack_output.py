@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from dr_toolkit import errors
+from dr_toolkit.repository import crypto
 from dr_toolkit.repository.known import Place
 from dr_toolkit.repository.pack import FRAMES_LIMIT, TARGET, PackBuilder
 from dr_toolkit.repository.records import PackUse
@@ -27,9 +28,10 @@ class PackOutput:
     Args:
         repository: where objects go.
         component: noted in the packs' footers.
+        read_back: packs with content of entries whose path begins so are read again, by `read_again`; None for none.
     """
 
-    def __init__(self, repository: Repository, component: str) -> None:
+    def __init__(self, repository: Repository, component: str, read_back: str | None = None) -> None:
         self._repository = repository
         self._component = component
         self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="drctl-put")
@@ -41,6 +43,9 @@ class PackOutput:
         self._sizes: dict[bytes, int] = {}
         self._used: dict[bytes, int] = {}
         self._bytes_used: dict[bytes, int] = {}
+        self._read_back = read_back
+        self._again = False
+        self._digests: dict[str, bytes] = {}
         self.bytes_stored = 0
 
     def add(self, chunk_id: bytes, chunk_length: int, compressed: bytes, path: str, offset: int) -> Place:
@@ -50,6 +55,7 @@ class PackOutput:
             self._pack = PackBuilder(self._repository.keys, self._room)
         pack = self._pack
         frame, position, length = pack.add(chunk_id, chunk_length, compressed, self._component, path, offset)
+        self._again |= self._read_back is not None and path.startswith(self._read_back)
         place = Place(pack.pack_id, frame, position, length, chunk_length)
         if pack.size >= TARGET or pack.frames >= FRAMES_LIMIT:
             self.flush()
@@ -77,7 +83,24 @@ class PackOutput:
         pack, self._pack = self._pack, None
         body = pack.finish()
         self._sizes[pack.pack_id] = len(body)
+        if self._again:
+            self._digests[pack.name], self._again = crypto.digest(body), False
         self._send(pack.name, body, self._room)
+
+    def read_again(self) -> None:
+        """After ``wait``: the packs that are to be read back are in the storage as they were sent.
+
+        Raises:
+            ObjectMissing, Damaged: one is not.
+        """
+        for name, digest in self._digests.items():
+            if crypto.digest(self._repository.store.get(name)) != digest:
+                raise errors.Damaged(
+                    f'"{name}" is not in the storage as it was sent',
+                    fault="authentication",
+                    on=name,
+                    hint="the storage alters what it keeps: find out why before anything is trusted to it",
+                )
 
     def put(self, name: str, data: bytes | bytearray) -> None:
         """Store an object in the background; waits when ``UPLOADS`` are on their way."""

@@ -93,15 +93,24 @@ class Stages:
         tree: takes the records.
         buffers: get back the buffers of pieces that are done with.
         chunk_key: makes chunk ids.
+        anew: entries whose path begins so are stored by this run, whatever is there already; None for none.
     """
 
     def __init__(
-        self, known: Known, output: PackOutput, tree: RecordSink, *, buffers: Buffers, chunk_key: bytes
+        self,
+        known: Known,
+        output: PackOutput,
+        tree: RecordSink,
+        *,
+        buffers: Buffers,
+        chunk_key: bytes,
+        anew: str | None = None,
     ) -> None:
         self._known = known
         self._output = output
         self._tree = tree
         self._chunk_key = chunk_key
+        self._anew = anew
         workers = max(2, min(8, os.cpu_count() or 2))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="drctl-chunk")
         self._buffers = buffers
@@ -146,7 +155,7 @@ class Stages:
 
     def _look_up(self, batch: _Batch, ids: Sequence[bytes]) -> None:
         piece = batch.piece
-        batch.places = [(i, None if piece.skip else self._known.find(i)) for i in ids]
+        batch.places = [(i, self._find(piece, i)) for i in ids]
         fresh = [
             (chunk, chunk_id)
             for chunk, (chunk_id, place) in zip(piece.chunks, batch.places, strict=True)
@@ -155,6 +164,11 @@ class Stages:
         if fresh:
             chunks, expected = zip(*fresh, strict=True)
             batch.compressed = self._pool.submit(compress_chunks, chunks, self._chunk_key, expected)
+
+    def _find(self, piece: Piece, chunk_id: bytes) -> Place | None:
+        """Where a chunk is stored already, if that may be used."""
+        anew = piece.skip or (self._anew is not None and piece.path.startswith(self._anew))
+        return None if anew else self._known.find(chunk_id)
 
     def _settle(self, item: _Step) -> None:
         """The last stage, in order: seal what is new, and write the records."""
@@ -212,7 +226,7 @@ class Stages:
         frames = iter(batch.compressed.result() if batch.compressed else ())
         if batch.hashed is None:
             for chunk_id, frame in frames:
-                yield chunk_id, None if batch.piece.skip else self._known.find(chunk_id), frame
+                yield chunk_id, self._find(batch.piece, chunk_id), frame
         for chunk_id, place in batch.places:
             yield chunk_id, place, b"" if place else next(frames)[1]
 

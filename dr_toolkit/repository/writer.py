@@ -49,10 +49,18 @@ class SnapshotWriter:
         full: ignore the parent and everything stored: read and store all anew.
         ordered: whether entries come in ascending order of path, as ``EntrySink`` wants. Without it they may come in any order, each path
             once, and their records are kept aside until the commit.
+        read_back: content of entries whose path begins so is stored by this run, and read again from the storage before the commit.
     """
 
     def __init__(
-        self, repository: Repository, component: str, kind: str, *, full: bool = False, ordered: bool = True
+        self,
+        repository: Repository,
+        component: str,
+        kind: str,
+        *,
+        full: bool = False,
+        ordered: bool = True,
+        read_back: str | None = None,
     ) -> None:
         self._repository = repository
         self._component = component
@@ -70,7 +78,7 @@ class SnapshotWriter:
         self._known = known.Known(repository, component, self.parent, self._started, full=full)
         if self._known.lost:
             self.warnings.append(_lost_packs(self._known.lost))
-        self._output = PackOutput(repository, component)
+        self._output = PackOutput(repository, component, read_back)
         self._prepare_catalog()
         self._spool = None if ordered else RecordSpool(self._tree)
         self._records = self._spool or self._tree
@@ -85,6 +93,7 @@ class SnapshotWriter:
             self._records,
             buffers=buffers,
             chunk_key=repository.keys.derived("chunk-id"),
+            anew=read_back,
         )
         self._pipeline = Pipeline(self._stages)
         seed = int.from_bytes(repository.keys.derived("cut")[:4], "big") & 0x7FFFFFFF
@@ -249,6 +258,7 @@ class SnapshotWriter:
         packs_root = self._pack_tree.finish()
         self._pages.flush()
         self._output.wait()
+        self._output.read_again()
         moment, behind = snapshot.next_time(self.snapshots, self._started)
         deadline = self._known.oldest(self._started) + timedelta(
             seconds=self._repository.keys.identity.grace_seconds / 2
