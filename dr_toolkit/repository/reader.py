@@ -26,36 +26,62 @@ PIECE_LIMIT = 1 << 20
 OPENED_PACKS = 256
 
 
+_Place = tuple[bytes, int, int, int, int, bytes]
+"""All that an extent claims of its frame: two that differ in anything are opened and checked apart."""
+
+
+def _place(extent: Extent) -> _Place:
+    return (
+        extent.pack,
+        extent.frame_offset,
+        extent.frame,
+        extent.frame_length,
+        extent.chunk_length,
+        extent.chunk_id,
+    )
+
+
 @dataclass(slots=True)
 class _Run:
-    """Extents whose frames lie close together in one pack."""
+    """Successive extents that are fetched together.
+
+    Where increments were laid over a file its parts alternate between packs, and several are of one frame: a run opens each frame once.
+    """
 
     extents: list[Extent | Zeros] = field(default_factory=list)
-    pack: bytes = b""
-    start: int = 0
-    end: int = 0
+    places: set[_Place] = field(default_factory=set)
     length: int = 0
 
     def takes(self, extent: Extent | Zeros) -> bool:
         """Whether ``extent`` may join."""
-        if not self.extents:
-            return True
-        if self.length + extent.length > RUN_LIMIT:
-            return False
-        if isinstance(extent, Zeros):
-            return True
-        return not self.pack or (
-            extent.pack == self.pack and self.end <= extent.frame_offset <= self.end + GAP_LIMIT
-        )
+        return not self.extents or self.length + self._more(extent) <= RUN_LIMIT
 
     def add(self, extent: Extent | Zeros) -> None:
         """Join ``extent``."""
+        self.length += self._more(extent)
         self.extents.append(extent)
-        self.length += extent.length
         if isinstance(extent, Extent):
-            if not self.pack:
-                self.pack, self.start = extent.pack, extent.frame_offset
-            self.end = extent.frame_offset + extent.frame_length
+            self.places.add(_place(extent))
+
+    def _more(self, extent: Extent | Zeros) -> int:
+        """Content that the run has to hold for it."""
+        if isinstance(extent, Zeros):
+            return extent.length
+        return 0 if _place(extent) in self.places else max(extent.chunk_length, extent.frame_length)
+
+    def spans(self) -> Iterator[list[_Place]]:
+        """Frames that lie close together in one pack, to be fetched by one request."""
+        span: list[_Place] = []
+        end = 0
+        for place in sorted(self.places):
+            pack_id, offset, _frame, length, *_chunk = place
+            if span and (pack_id != span[0][0] or offset > end + GAP_LIMIT):
+                yield span
+                span = []
+            end = max(end, offset + length) if span else offset + length
+            span.append(place)
+        if span:
+            yield span
 
 
 class Packs:
@@ -138,26 +164,28 @@ class SnapshotReader:
                 future.cancel()
 
     def _fetch(self, run: _Run) -> list[bytes]:
-        opened: pack.OpenedPack | None = None
-        fetched = memoryview(b"")
-        if run.pack:
-            opened = self._packs.open(run.pack)
-            fetched = memoryview(
-                self._repository.store.get_range(opened.name, run.start, run.end - run.start)
-            )
+        chunks: dict[_Place, bytes] = {}
+        for span in run.spans():
+            self._fetch_span(span, chunks)
         pieces: list[bytes] = []
         for extent in run.extents:
             if isinstance(extent, Zeros):
                 pieces.append(bytes(extent.length))
-            elif opened is not None:
-                position = extent.frame_offset - run.start
-                sealed = fetched[position : position + extent.frame_length]
-                chunk = opened.chunk(
-                    extent.frame, sealed, extent.chunk_length, extent.chunk_id, self._chunk_key
-                )
-                whole = extent.start == 0 and extent.length == len(chunk)
-                pieces.append(chunk if whole else chunk[extent.start : extent.start + extent.length])
+                continue
+            chunk = chunks[_place(extent)]
+            whole = extent.start == 0 and extent.length == len(chunk)
+            pieces.append(chunk if whole else chunk[extent.start : extent.start + extent.length])
         return _joined(pieces)
+
+    def _fetch_span(self, span: list[_Place], chunks: dict[_Place, bytes]) -> None:
+        opened = self._packs.open(span[0][0])
+        start = span[0][1]
+        end = max(offset + length for _pack, offset, _frame, length, *_chunk in span)
+        fetched = memoryview(self._repository.store.get_range(opened.name, start, end - start))
+        for place in span:
+            _pack, offset, frame, length, chunk_length, chunk_id = place
+            sealed = fetched[offset - start : offset - start + length]
+            chunks[place] = opened.chunk(frame, sealed, chunk_length, chunk_id, self._chunk_key)
 
 
 def _runs(extents: Iterator[Extent | Zeros]) -> Iterator[_Run]:
