@@ -15,6 +15,8 @@ import yaml
 from dr_toolkit import config
 from dr_toolkit.cluster.client import METADATA_ONLY, Cluster
 from dr_toolkit.errors import ProgramError
+from dr_toolkit.jobs import helm_gate
+from dr_toolkit.jobs.gate import Question
 from tests.api_proxy import ApiProxy, status
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,7 @@ class Site:
 
     def __init__(self, root: Path, control_plane, namespaces, *, granted=None) -> None:
         self.root, self.config = root, root / "drctl.yaml"
+        self.environment = dict(os.environ)
         first, *others = namespaces
         control_plane.make_service_account(first, "drctl", documented_rules())
         for other in others if granted is None else granted:
@@ -71,7 +74,7 @@ components:
             text=True,
             timeout=120,
             check=False,
-            env=dict(os.environ),
+            env=self.environment,
             cwd=self.root,
         )
 
@@ -116,7 +119,19 @@ def test_releases_and_secrets_with_exactly_the_documented_rights(control_plane, 
     entries = site.json("show", releases)["entries"]
     states = {one["revision"]: one["status"] for one in entries if one.get("release") == "main"}
     assert states == {1: "superseded", 2: "superseded", 3: "failed", 4: "deployed", 5: "pending-upgrade"}
-    assert all(one["result"] == "passed" for one in site.json("verify", "--restore")["results"])
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/helm").symlink_to(helm.program)
+    site.environment["PATH"] = f"{tmp_path}/bin:{os.environ['PATH']}"
+    proofs = {one["component"]: one for one in site.json("verify", "--restore")["results"]}
+    assert {one["result"] for one in proofs.values()} == {"passed"}
+    assert proofs["releases"]["checks"]["rendered"] == 2
+    (check,) = helm_gate.facts(
+        config.load(site.config),
+        "releases",
+        config.load(site.config).components["releases"],
+        Question("main"),
+    )
+    assert (check.state, f"helm rollback main 4 --namespace {namespace}" in check.hint) == ("failed", True)
 
     shown = site.run("show", releases, f"{namespace}/main", "--output", "json").stdout
     for secret in ("admin-password-1", "db-password-1", "license-1"):
