@@ -392,6 +392,41 @@ def test_a_prepared_transaction_is_a_problem_that_is_told(servers_root):
         assert names(running, "live") == ["live"]
 
 
+def test_a_slot_and_a_subscription_stay_with_the_old_database_and_are_told(servers_root):
+    """They are bound to a database, not to its name: the plan says so, the swap goes through, and both are kept."""
+    from devstack.postgres import PostgresServer  # noqa: PLC0415
+
+    root = servers_root / f"logical-{secrets.token_hex(3)}"
+    with PostgresServer(root, settings={"wal_level": "logical"}) as running:
+        running.create_database("live")
+        sql.execute(running.dsn("live"), "CREATE TABLE t (a int)", "INSERT INTO t VALUES (1)")
+        source = snapshot(running, "live")
+        sql.execute(
+            running.dsn("live"),
+            "SELECT pg_create_logical_replication_slot('to_somewhere', 'pgoutput')",
+            "CREATE SUBSCRIPTION from_somewhere CONNECTION 'host=127.0.0.1 port=1 dbname=none' PUBLICATION all_of_it "
+            "WITH (connect = false, enabled = false, slot_name = NONE)",
+        )
+        found = planned(running, "live", source)
+        assert found.problems == ()
+        warned = " ".join(found.warnings)
+        assert 'the logical replication slot "to_somewhere" stays with the old database' in warned
+        assert 'the subscription "from_somewhere" stays with the old database' in warned
+        with beside(settings_of(running, "live"), found) as new:
+            restore_into(source, new.settings, tools_of(running))
+            new.verified()
+            report = new.swap(terminate=True)
+        assert rows(running, "live") == [1]
+        owners = sql.rows(
+            running.dsn("live"),
+            "SELECT database::text FROM pg_replication_slots UNION ALL "
+            "SELECT datname::text FROM pg_subscription JOIN pg_database d ON d.oid = subdbid",
+        )
+        assert [name for (name,) in owners] == [report.old, report.old]
+        sql.execute(running.dsn(report.old), "DROP SUBSCRIPTION from_somewhere")
+        sql.execute(running.dsn(report.old), "SELECT pg_drop_replication_slot('to_somewhere')")
+
+
 def test_the_session_may_be_lost_while_the_data_are_restored(running, live, source):
     """Hours of silence and a firewall: the swap opens another session and goes on."""
     with beside(settings_of(running, live), planned(running, live, source)) as new:
