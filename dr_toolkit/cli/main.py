@@ -10,6 +10,7 @@ import gc
 import importlib
 import itertools
 import os
+import resource
 import sys
 from collections.abc import Sequence
 
@@ -146,9 +147,16 @@ def _set_up_malloc() -> None:
             library.mallopt(parameter, value)
 
 
+def _leave_no_core() -> None:
+    """A core file of ours, or of a program that we start, would hold keys and passwords."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def entry_point() -> None:
     """The console script."""
     _fill_streams()
+    _leave_no_core()
     faulthandler.enable()  # a crash of native code says where, without any value
     _set_up_malloc()
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -360,6 +362,26 @@ def leaks(secret: str, *haystacks: bytes) -> bool:
     return any(needle in hay for needle in needles(secret) for hay in haystacks)
 
 
+def core_limits_of(processes: Iterable[psutil.Process]) -> set[bytes]:
+    """The largest core file that each of these processes may leave."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(OSError, IndexError):
+            limits = Path(f"/proc/{process.pid}/limits").read_bytes()
+            found.add(limits.split(b"Max core file size")[1].split()[0])
+    return found
+
+
+@pytest.fixture
+def core_files_allowed() -> Iterator[None]:
+    """As on a machine where a program that crashes leaves its memory in a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+@pytest.mark.usefixtures("core_files_allowed")
 def test_a_planted_password_leaks_nowhere(small_site: Site, small_source: Source) -> None:
     """Not in output, logs, arguments, environments of programs, stored objects, or what decrypts from catalogs and headers."""
     secret = small_source.password
@@ -367,6 +389,7 @@ def test_a_planted_password_leaks_nowhere(small_site: Site, small_source: Source
     for directory in (small_site.root.parent, small_site.root, small_site.tmp):
         directory.chmod(0o755)  # where root runs this, scratch servers run as another user
     arguments: set[bytes] = set()
+    core_limits: set[bytes] = set()
     answers = []
     for command in (["backup"], ["verify", "--restore"], ["restore", COMPONENT, "--to", "canary_out"]):
         run = small_site.start(*command, "-v")
@@ -377,6 +400,7 @@ def test_a_planted_password_leaks_nowhere(small_site: Site, small_source: Source
                         arguments.add(Path(f"/proc/{process.pid}/{part}").read_bytes())
                     except OSError:
                         continue
+            core_limits |= core_limits_of(run.family())
             time.sleep(0.02)
         answers.append(run.wait().expect(0))
     small_site.password_file.write_text("wrong-" + secret + "\n")
@@ -385,6 +409,9 @@ def test_a_planted_password_leaks_nowhere(small_site: Site, small_source: Source
     said = [text.encode() for a in answers for text in (a.out, a.err)]
     stored = [path.read_bytes() for path in small_site.objects()]
     assert not leaks(secret, *said, *stored, *arguments)
+    assert core_limits == {b"0"}, (
+        "a program that crashes would leave its memory, passwords and all, in a file"
+    )
     small_site.password_file.write_text(secret + "\n")
     with small_site.opened() as repository:
         found, _damaged = repository.snapshots()
