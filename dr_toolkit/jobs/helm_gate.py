@@ -13,24 +13,33 @@ NAMES = ("release",)
 
 
 def facts(config: Config, name: str, component: ComponentConfig, question: Question) -> list[Check]:
-    """One check: the named release, or all of the configured namespaces.
+    """One check of the named release, where it is here and no application of ``platform`` is asked about it.
+
+    Without a name there is none: other releases of a namespace say nothing of an upgrade, and in Helm's own hook one is always pending.
 
     Raises:
         SourceError, SourceUnreachable: the API server cannot be asked.
     """
     wanted = opening.expect(component, HelmConfig)
+    if question.release is None or _is_asked(config, question.release):
+        return []
     found: list[tuple[str, State]] = []
     with clusters.opened(config) as cluster:
         for namespace in wanted.namespaces:
             for driver in wanted.drivers:
-                states = releases.states(cluster, namespace, driver, release=question.release or "")
+                states = releases.states(cluster, namespace, driver, release=question.release)
                 found += [(namespace, state) for state in states.values()]
     return [judge(name, question.release, found)]
 
 
-def judge(component: str, release: str | None, found: list[tuple[str, State]]) -> Check:
+def _is_asked(config: Config, release: str) -> bool:
+    """Whether an application of ``platform`` is this release: then the gate looks at it there."""
+    return any(release in (name, one.release) for name, one in config.platform.items())
+
+
+def judge(component: str, release: str, found: list[tuple[str, State]]) -> Check:
     """Whether an upgrade may begin. Pure."""
-    if release and not found:
+    if not found:
         return Check(
             "release",
             component,
@@ -40,8 +49,9 @@ def judge(component: str, release: str | None, found: list[tuple[str, State]]) -
         )
     bad = [(namespace, state) for namespace, state in found if state.facts.status != "deployed"]
     if not bad:
-        named = f'release "{release}" is' if release else f"{len(found)} releases are"
-        return Check("release", component, "ok", f"{named} deployed, and no revision is pending")
+        return Check(
+            "release", component, "ok", f'release "{release}" is deployed, and no revision is pending'
+        )
     texts = [
         f'revision {state.facts.revision} of "{namespace}/{state.facts.release}" is {state.facts.status}'
         for namespace, state in bad

@@ -25,6 +25,7 @@ from dr_toolkit.cluster.helm_storage import Broken, Facts
 from dr_toolkit.cluster.redaction import Redactor
 from dr_toolkit.cluster.releases import State
 from dr_toolkit.jobs import helm_gate
+from dr_toolkit.jobs.gate import Question
 from dr_toolkit.repository.entries import EntryInfo
 
 MANIFEST = """\
@@ -415,7 +416,12 @@ def test_the_way_out_of_a_release_that_is_not_deployed(status, deployed, words):
 
 def test_the_gate_wants_a_release_that_is_there_and_deployed():
     assert helm_gate.judge("releases", "r", []).state == "failed"
-    assert helm_gate.judge("releases", None, []).state == "ok"
+    read = config.parse(
+        "version: 1\nrepository: {url: file:///r}\nkeys: {k: {type: key-file, path: /k}}\n"
+        "components: {releases: {kind: helm, namespaces: [n]}}\n"
+    )
+    # In Helm's hook a revision is always pending: who names no release asks nothing of it.
+    assert helm_gate.facts(read, "releases", read.components["releases"], Question()) == []
     assert helm_gate.judge("releases", "r", [("n", State(Facts("r", "n", 5, "deployed"), 5))]).state == "ok"
 
 
