@@ -174,7 +174,7 @@ def _steps(listing: Iterable[Listed], writer: SnapshotWriter, done: Read) -> Ite
             parent = next(parents, None)
         if parent is None or parent.info.path != listed.key:
             done.added += 1
-            yield _Step(listed, None, _ranges(listed.size), deque(), deque())
+            yield _anew(listed, writer)
             continue
         done.before += 1
         if facts.is_same(listed, parent.info.size, parent.info.meta) and parent.present:
@@ -182,11 +182,23 @@ def _steps(listing: Iterable[Listed], writer: SnapshotWriter, done: Read) -> Ite
             yield _Step(listed, parent, (), deque(), deque())
         else:
             done.rewritten += not facts.is_same(listed, parent.info.size, parent.info.meta)
-            yield _Step(listed, None, _ranges(listed.size), deque(), deque())
+            yield _anew(listed, writer)
         parent = next(parents, None)
     while parent is not None:
         done.miss(parent)
         parent = next(parents, None)
+
+
+def _anew(listed: Listed, writer: SnapshotWriter) -> _Step:
+    """An object that the parent does not have so: read, unless a killed run has stored it."""
+    adopted = writer.adopted(listed.key)
+    if (
+        adopted is not None
+        and adopted.info.kind == facts.KIND
+        and facts.is_same(listed, adopted.info.size, adopted.info.meta)
+    ):
+        return _Step(listed, adopted, (), deque(), deque())
+    return _Step(listed, None, _ranges(listed.size), deque(), deque())
 
 
 def _ranges(size: int) -> tuple[tuple[int, int], ...]:

@@ -7,15 +7,17 @@ size of the repository (docs/format.md, section 13).
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.repository import layout, pack
 from dr_toolkit.repository.catalog_reader import TreeReader
+from dr_toolkit.repository.entries import EntryInfo
 from dr_toolkit.repository.records import Extent, PackUse, Zeros
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
@@ -25,6 +27,8 @@ WINDOW = 16384
 """Extents of the parent kept on either side of the place last matched: 1 GiB each way."""
 RECENT = 16384
 """Chunks of this run that are remembered."""
+WHOLES_LIMIT = 50_000
+"""Entries adopted as a whole at most; the others are read again, and not stored again."""
 ADOPTED_LIMIT = 200_000
 """Frames adopted at most: 12 GiB of content in some 60 MB of memory."""
 
@@ -166,6 +170,14 @@ class Recent:
         return self._places.get(chunk_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An entry of a killed run that was stored as a whole."""
+
+    info: EntryInfo
+    extents: list[Extent]
+
+
 @dataclass(slots=True)
 class Adopted:
     """Frames of packs that no snapshot refers to yet, left by a killed run.
@@ -174,11 +186,13 @@ class Adopted:
         places: by chunk id.
         sizes: of the packs, by pack id.
         ages: modification times of the packs, by pack id.
+        wholes: entries that are in one of the packs as a whole, by path.
     """
 
     places: dict[bytes, Place]
     sizes: dict[bytes, int]
     ages: dict[bytes, datetime]
+    wholes: dict[str, Whole] = field(default_factory=dict)
 
     def find(self, chunk_id: bytes) -> Place | None:
         """The chunk's place, if a pack of a killed run holds it."""
@@ -231,10 +245,31 @@ def adopt(
 
 def _take(adopted: Adopted, footer: pack.Footer, pack_id: bytes, size: int, modified: datetime) -> None:
     offset = pack.HEADER_SIZE
-    for number, (chunk_id, chunk_length, frame_length, _source, _offset) in enumerate(footer.frames):
+    extents: dict[int, list[Extent]] = {}
+    for number, (chunk_id, chunk_length, frame_length, source, start) in enumerate(footer.frames):
         adopted.places[chunk_id] = Place(pack_id, number, offset, frame_length, chunk_length)
+        if "meta" in footer.sources[source]:
+            extents.setdefault(source, []).append(
+                Extent(start, chunk_length, chunk_id, 0, chunk_length, pack_id, number, offset, frame_length)
+            )
         offset += frame_length
     adopted.sizes[pack_id], adopted.ages[pack_id] = size, modified
+    for source, found in extents.items():
+        whole = _whole(footer.sources[source], found)
+        if whole is not None and len(adopted.wholes) < WHOLES_LIMIT:
+            adopted.wholes[whole.info.path] = whole
+
+
+def _whole(source: Mapping[str, Any], extents: list[Extent]) -> Whole | None:
+    """The entry that a footer speaks of, if its frames are all of it."""
+    path, kind, size, meta = (source.get(name) for name in ("path", "kind", "size", "meta"))
+    ends = [extent.offset + extent.length for extent in extents]
+    follows = [extent.offset for extent in extents] == [0, *ends[:-1]]
+    if not (isinstance(path, str) and isinstance(kind, str) and isinstance(meta, dict)):
+        return None
+    if not follows or ends[-1] != size:
+        return None
+    return Whole(EntryInfo(path, kind, ends[-1], meta), extents)
 
 
 class Known:
@@ -304,6 +339,16 @@ class Known:
                 age = self._adopted.ages[place.pack]
                 self._oldest_used = min(age, self._oldest_used or age)
         return place
+
+    def whole(self, path: str) -> Whole | None:
+        """The entry of this path, if a killed run stored it as a whole. Whoever takes it over looks whether it is still the same."""
+        return self._adopted.wholes.get(path)
+
+    def adopts(self, pack_id: bytes) -> None:
+        """Note that an adopted pack is referred to: its age bounds the commit."""
+        age = self._adopted.ages.get(pack_id)
+        if age is not None:
+            self._oldest_used = min(age, self._oldest_used or age)
 
     def keeps(self, pack_id: bytes) -> bool:
         """Whether the parent's chunks in this pack may be referred to again: it is there, and still well used."""

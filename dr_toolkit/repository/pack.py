@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ class Footer(msgspec.Struct):
 
     Attributes:
         frames: (chunk id, chunk length, frame length, index of the source, offset in it), in order.
-        sources: what was read: ``component``, ``path``, and more for objects of a bucket.
+        sources: what was read: ``component``, ``path``; and ``kind``, ``size`` and ``meta`` of a bucket's object that is here as a whole.
         critical: names of fields that a reader must know.
     """
 
@@ -74,6 +75,7 @@ class PackBuilder:
         self._body.append(struct.pack(">HH", crypto.SUITE, len(sealed_key)) + sealed_key)
         self._footer = Footer([], [])
         self._sources: dict[str, int] = {}
+        self._lengths: list[int] = []
 
     @property
     def size(self) -> int:
@@ -98,8 +100,16 @@ class PackBuilder:
         if source is None:
             source = self._sources[path] = len(self._footer.sources)
             self._footer.sources.append({"component": component, "path": path})
+            self._lengths.append(0)
+        self._lengths[source] += chunk_length
         self._footer.frames.append((chunk_id, chunk_length, length, source, offset))
         return number, position, length
+
+    def ended(self, path: str, kind: str, size: int, meta: Mapping[str, Any]) -> None:
+        """Note what an entry is, where all of its content is in this pack: a later run can adopt it without reading its source."""
+        source = self._sources.get(path)
+        if source is not None and self._lengths[source] == size:
+            self._footer.sources[source] |= {"kind": kind, "size": size, "meta": dict(meta)}
 
     def finish(self) -> memoryview:
         """The whole object, in the room. The builder must not be used again."""

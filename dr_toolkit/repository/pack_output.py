@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 from dr_toolkit import errors
 from dr_toolkit.repository import crypto
@@ -60,6 +61,11 @@ class PackOutput:
         if pack.size >= TARGET or pack.frames >= FRAMES_LIMIT:
             self.flush()
         return place
+
+    def ended(self, path: str, kind: str, size: int, meta: Mapping[str, Any]) -> None:
+        """Note in the pack that is being filled what an entry is, if it is there as a whole."""
+        if self._pack is not None:
+            self._pack.ended(path, kind, size, meta)
 
     def use(self, place: Place, size: int | None) -> None:
         """Note that the snapshot refers to ``place``. ``size`` is the pack's, when it is an older one."""

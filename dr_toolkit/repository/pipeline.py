@@ -34,6 +34,10 @@ BATCHES = 3
 """Batches between two stages at most: with ``SEGMENT`` this bounds memory."""
 
 
+IDENTITY = "etag"
+"""An entry whose ``meta`` has this can be told to be the same without being read: packs note what it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """The mark of an entry's end."""
@@ -175,7 +179,10 @@ class Stages:
         if isinstance(item, Open):
             self._tree.add(item.path, records.BEGIN, Begin(item.path, item.kind))
         elif isinstance(item, End):
-            self._tree.add(item.entry.path, records.FINISH, Finish(item.entry.size, dict(item.meta)))
+            entry = item.entry
+            self._tree.add(entry.path, records.FINISH, Finish(entry.size, dict(item.meta)))
+            if IDENTITY in item.meta:
+                self._output.ended(entry.path, entry.kind, entry.size, item.meta)
         elif isinstance(item, Carry):
             self._settle_carried(item.info, item.extents)
         elif isinstance(item, Hole):
@@ -193,6 +200,7 @@ class Stages:
     def _settle_extents(self, path: str, extents: Iterable[Extent | Zeros]) -> None:
         for extent in extents:
             if isinstance(extent, Extent):
+                self._known.adopts(extent.pack)
                 self._output.use(place_of(extent), self._known.size_of(extent.pack))
             self._tree.add(path, extent.offset, extent)
 

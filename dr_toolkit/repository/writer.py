@@ -215,6 +215,11 @@ class SnapshotWriter:
             present = all(self._known.keeps(e.pack) for e in extents if isinstance(e, Extent))
             yield Carried(info, extents, present)
 
+    def adopted(self, path: str) -> Carried | None:
+        """The entry of this path that a killed run stored as a whole; whoever carries it looks whether it is still the same."""
+        found = self._known.whole(path)
+        return Carried(found.info, found.extents, present=True) if found else None
+
     def carry(self, carried: Carried) -> None:
         """Take an entry of the parent over, with no content read. Its path must sort after every earlier one."""
         self._check_path(carried.info.path)
