@@ -11,6 +11,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -249,6 +250,44 @@ def test_a_frozen_backup_misses_its_deadline(new_site: Callable, source: Source)
     answer = run.wait().expect(1)
     assert answer.error["code"] == "commit-refused"
     assert site.ids() == []
+
+
+AN_HOUR_BACK = """\
+from datetime import timedelta
+from dr_toolkit import clock
+right = clock.now
+clock.now = lambda: right() - timedelta(hours=1)
+"""
+"""Put in front of every module of a real drctl: only ``clock.py`` reads the clock, so this is its machine's."""
+
+
+def test_a_clock_an_hour_back(small_site: Site) -> None:
+    """The storage's time counts: order, parent, deadline and the age of the newest snapshot come out as ever."""
+    before = small_site.backup()
+    (small_site.root / "back").mkdir()
+    (small_site.root / "back" / "sitecustomize.py").write_text(AN_HOUR_BACK)
+    small_site.environment["PYTHONPATH"] = str(small_site.root / "back")
+    asked = "from dr_toolkit import clock; from datetime import *; print(datetime.now(UTC) - clock.now())"
+    told = subprocess.run(
+        [sys.executable, "-c", asked],
+        env={**os.environ, **small_site.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.startswith(("1:00:00", "0:59:59")), "the clock is not an hour back"
+    made = small_site.drctl("backup").expect(0).snapshot
+    assert made["parent"] == before["id"]
+    assert made["time"] >= before["time"]
+    assert made["warnings"] == before["warnings"]
+    small_site.drctl("verify", COMPONENT, "--data").expect(0)
+    small_site.drctl("status").expect(0)
+    out = small_site.root / "as-ever.dump"
+    small_site.drctl("restore", COMPONENT, "--to", f"file:{out}").expect(0)
+    del small_site.environment["PYTHONPATH"]
+    again = small_site.backup()
+    assert again["parent"] == made["id"]
+    small_site.is_as_good_as_before([before["id"], made["id"], again["id"]])
 
 
 NEARLY_FULL = (
