@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dr_toolkit import clock, errors
 from dr_toolkit.buckets.client import Bucket
-from dr_toolkit.config import Config, KeyFileConfig
+from dr_toolkit.config import Config, KeyFileConfig, S3Config
 from dr_toolkit.jobs import bucket_places, doctor_cluster, findings, inspect, kinds, opening
 from dr_toolkit.jobs.findings import Finding
 from dr_toolkit.jobs.recipients import open_recipients
@@ -133,10 +133,8 @@ def _lock(config: Config) -> Iterator[Finding]:
     if not config.repository.url.startswith("s3://"):
         return
     name, prefix = bucket_places.split(config.repository.url)
-    settings = opening.s3_settings(config.repository.s3, config) if config.repository.s3 else None
-    if settings is None:
-        return
     try:
+        settings = opening.s3_settings(config.repository.s3 or S3Config(), config)
         with closing(Bucket(name, prefix, settings)) as bucket:
             lock, versions = bucket.ask("object-lock="), bucket.ask("versioning=")
     except errors.DrctlError as error:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from dr_toolkit import config, errors
+from dr_toolkit.cli.context import Context
 from dr_toolkit.cluster import (
     helm_storage,
     manifest,
@@ -444,3 +445,17 @@ def test_values_to_include_are_named_in_three_forms():
     ):
         with pytest.raises(ValueError, match="validation error"):
             config.SecretsConfig(kind="secrets", **wrong)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_answer_moves_a_terminals_cursor(form, capsys):
+    """Values come from elsewhere: what a terminal would obey is shown as an escape; JSON says the same value with it."""
+    value = "red \x1b[31m, eight bits \x9b2J, turned \u202e, bell \x07"
+    Context(output=form).emit({"value": value}, f"{value}\nsecond line\n")
+    out = capsys.readouterr().out
+    assert not any(harmful in out for harmful in "\x1b\x9b\u202e\x07")
+    assert "\\u001b[31m" in out
+    if form == "json":
+        assert json.loads(out)["value"] == value
+    else:
+        assert out.endswith("second line\n")
