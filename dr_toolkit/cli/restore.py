@@ -222,3 +222,5 @@ def _one(context: Context, request: Request, *, dry_run: bool, yes: bool) -> Non
         finally:
             progress.close()
     context.emit({"restored": view.done_document(done)}, view.done(done))
+    if restores.incomplete(view, done):
+        sys.exit(1)

@@ -37,3 +37,9 @@ class View(Protocol):
 def view_of(kind: str) -> View:
     """How restores of this kind are shown. ``kind`` is one that ``jobs.kinds`` knows."""
     return cast("View", importlib.import_module(f"{_REPORTING}.{_TABLE[kind]}"))
+
+
+def incomplete(view: View, item: Any) -> bool:
+    """Whether a part failed although there is something to show; of most kinds an error says so instead."""
+    asked = getattr(view, "incomplete", None)
+    return bool(asked(item)) if asked else False

@@ -18,6 +18,11 @@ def replaces(prepared: Prepared) -> bool:
     return False
 
 
+def incomplete(item: Done) -> bool:
+    """Whether a namespace could not be compared: the report is shown, and the command failed in part."""
+    return bool(item.parts.failed)
+
+
 def plan(prepared: Prepared) -> str:
     """Which namespaces are compared."""
     header = prepared.snapshot.header

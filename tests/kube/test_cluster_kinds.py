@@ -182,11 +182,22 @@ def test_a_forbidden_namespace_fails_alone_and_the_doctor_names_the_rule(
     control_plane.create(
         f"/api/v1/namespaces/{good}/secrets", {"metadata": {"name": "kept"}, "stringData": {"KEY": "v"}}
     )
-    site = Site(tmp_path, control_plane, [good, closed], granted=[])
+    site = Site(tmp_path, control_plane, [good, closed])
+    site.json("backup", "secrets")
+    for kind in ("rolebindings", "roles"):
+        for one in control_plane.get(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{closed}/{kind}")[
+            "items"
+        ]:
+            control_plane.delete(
+                f"/apis/rbac.authorization.k8s.io/v1/namespaces/{closed}/{kind}/{one['metadata']['name']}"
+            )
+    report = site.json("restore", "secrets", code=1)["restored"]
+    assert [one["component"] for one in report["failures"]] == [closed]
+    assert report["same"] > 0
     failures = site.json("backup", "secrets", code=1)["failures"]
     assert closed in failures[0]["message"]
     assert '- {apiGroups: [""], resources: ["secrets"], verbs: ["list"]}' in failures[0]["hint"]
-    snapshot = site.json("snapshots")["snapshots"][0]
+    snapshot = site.json("snapshots")["snapshots"][-1]
     assert site.json("show", snapshot["id"])["source"]["namespaces"] == [good]
     missing = [
         one for one in site.json("doctor", code=1)["findings"] if one["rule"] and one["area"] == "cluster"
