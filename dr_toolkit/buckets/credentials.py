@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from botocore.credentials import RefreshableCredentials
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from dr_toolkit.errors import SourceError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from dr_toolkit.repository.s3_settings import S3Settings
 
+_FAILURES = (BotoCoreError, ClientError, OSError)
+"""What looking for keys may raise: a service that refuses, a file with a token that is not there."""
 _TIMES = 100
 """Renewals in one run at most: a server that never takes new keys must not be asked for ever."""
 
@@ -45,7 +47,7 @@ class Credentials:
         """The keys of the moment; renewed by botocore when their time is near."""
         try:
             return self._found.get_frozen_credentials()
-        except BotoCoreError as error:
+        except _FAILURES as error:
             raise self._none(type(error).__name__) from error
 
     @property
@@ -87,7 +89,7 @@ class Credentials:
             )
         try:
             found = session.get_credentials()
-        except BotoCoreError as error:
+        except _FAILURES as error:
             raise self._none(type(error).__name__) from error
         if found is None:
             raise self._none("none are configured")
