@@ -450,6 +450,22 @@ def test_a_plan_that_is_out_of_date_is_refused(running, live, source):
     assert names(running, live) == []
 
 
+def test_an_old_name_that_is_taken_meanwhile_stops_the_swap(running, live, source):
+    """Somebody made a database of the very name under which the old one is to be kept: nothing is renamed, and theirs is not touched."""
+    intended = planned(running, live, source)
+    with (
+        pytest.raises(TargetError, match="already exists"),
+        beside(settings_of(running, live), intended) as new,
+    ):
+        running.create_database(intended.old)
+        new.swap(terminate=True)
+    assert names(running, live) == [live, intended.old]
+    assert sql.rows(running.dsn(live), "SELECT 1") == [(1,)]
+    running.drop_database(intended.old)
+    with beside(settings_of(running, live), planned(running, live, source)) as new:
+        new.swap(terminate=True)  # a plan that is made anew goes well
+
+
 def test_a_role_without_the_right_to_create_databases_is_told(postgres, new_database):
     """Nothing is started, and what PostgreSQL said is in the message."""
     name, role = new_database(), f"plain_{secrets.token_hex(4)}"

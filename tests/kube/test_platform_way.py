@@ -107,6 +107,24 @@ def test_a_gate_that_is_ended_at_zero_leaves_what_is_meant(site, number):
     assert running(site) == (2, None)
 
 
+def test_an_api_server_that_is_away_for_a_while_is_waited_for(site):
+    """It dies while the application is at zero and comes back some seconds later: the gate scales up all the same, and says GO."""
+    with sql.connect(site.dsn, autocommit=False) as holder:
+        holder.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        process = site.start("pre-upgrade", "--scale-down", "console", "--output", "json")
+        for _ in range(300):
+            if running(site) == (0, 2) and _dumping(site):
+                break
+            time.sleep(0.1)
+        site.plane.kill_api()
+    try:
+        time.sleep(5)
+    finally:
+        site.plane.start_api()
+    out, said = process.communicate(timeout=120)
+    assert (process.returncode, running(site)) == (0, (2, None)), out + said
+
+
 def _dumping(site: Site) -> bool:
     waiting = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{site.database}' AND wait_event_type = 'Lock'"
     return sql.rows(site.postgres.dsn(), waiting) != [(0,)]
