@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -191,14 +191,15 @@ def _increment(
     broken = _fragmented(repository, parent, sizes, overlays)
     if broken:
         _log.info("fragmented files are read whole", files=len(broken))
-    asked = base_manifest.for_upload(manifest, lambda path: path in broken or _sent_whole(path))
+    cut = base_limits.cut(settings, old.timeline, old.start)
+    asked = base_manifest.for_upload(manifest, lambda path: path in broken or _sent_whole(path, cut))
     return Plan(files, asked, None, int(base.get("increments", 0)) + 1, now, parent=parent)
 
 
-def _sent_whole(path: str) -> bool:
-    """Visibility maps: what the server's summaries say of them is not right in many versions, and they are small."""
+def _sent_whole(path: str, cut: Collection[tuple[int, int, int]] = ()) -> bool:
+    """Relations that were cut, and all visibility maps: what increments say of them is not right in many versions."""
     file = base_increment.relation_file(path)
-    return file is not None and file.fork == base_increment.VISIBILITY_MAP
+    return file is not None and (file.fork == base_increment.VISIBILITY_MAP or file.relation[:3] in cut)
 
 
 def too_fragmented(extents: int, size: int) -> bool:

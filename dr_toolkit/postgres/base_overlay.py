@@ -144,6 +144,11 @@ class OverlaidFiles:
             raise Unfit(f'the parent does not have "{path}" as the increment supposes it', on=path)
         if self._limits is None:
             raise Unfit("the server sent no backup label before the first file", on=LABEL)
+        lacking = self._limits.lacking(file, head)
+        if lacking is not None:
+            raise Unfit(
+                f'the server\'s increment of "{path}" lacks block {lacking}, which was written', on=path
+            )
         found: list[Array] = []
         self._sink.begin(FILES + path, "file", cutting="fixed")
         pieces = list(base_increment.pieces(head, before // block, self._limits.within(file)))

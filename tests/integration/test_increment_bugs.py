@@ -8,6 +8,7 @@ import pytest
 
 from devstack import sql
 from devstack.postgres import PostgresServer
+from dr_toolkit.jobs import base_plan
 from tests.base_site import BaseSite, ask, base_of, open_directory
 from tests.stock_increment import Stock
 
@@ -114,3 +115,46 @@ def test_what_was_deleted_stays_deleted(source: PostgresServer, root: Path) -> N
     assert (deleted > 0, rows) == (True, 41_100 + deleted)
     if source.version == 17:
         assert theirs["seen_index"] == (150,) != theirs["seen"]
+
+
+def forget(dsn: str) -> None:
+    """Cut, a checkpoint, and written again: two summaries, which a server may put together in the wrong order."""
+    sql.execute(dsn, "DELETE FROM regrown WHERE id > 30000", "VACUUM regrown", "CHECKPOINT")
+    sql.execute(
+        dsn,
+        "INSERT INTO regrown SELECT g, repeat('w', 500) FROM generate_series(200001, 201100) g",
+        "CHECKPOINT",
+    )
+
+
+def test_what_was_written_after_a_cut_is_there(
+    source: PostgresServer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server's increment may lack blocks that were written after the relation was cut. Relations that are known to be cut come whole;
+    of one that is cut unknown to us, empty blocks are empty, and where the increment lacks blocks all is read whole.
+    """
+    dsn = source.dsn()
+    prepare(dsn)
+    site = BaseSite(root, source)
+    site.backup()
+    forget(dsn)
+    known = site.backup()
+    assert base_of(known)["method"] == "increment"
+    truth = counts(dsn)
+    with site.running(known) as settings:
+        assert counts(settings) == truth
+    monkeypatch.setattr(base_plan.base_limits, "cut", lambda *_range: frozenset())
+    prepare(dsn)
+    site.backup()
+    change(dsn)
+    empty = site.backup()
+    assert base_of(empty)["method"] == "increment"
+    truth = counts(dsn)
+    with site.running(empty) as settings:
+        assert counts(settings) == truth
+    forget(dsn)
+    lacking = site.backup()
+    assert base_of(lacking)["method"] == "increment" or "lacks block" in base_of(lacking)["reason"]
+    truth = counts(dsn)
+    with site.running(lacking) as settings:
+        assert counts(settings) == truth

@@ -160,6 +160,17 @@ def test_limits_count_over_segments() -> None:
     }
 
 
+def test_blocks_that_an_increment_lacks_are_found() -> None:
+    """Written after the cut and not listed; what lies beyond the file's end was cut off since, and other segments are others' matter."""
+    file = base_increment.relation_file("base/5/9.1")
+    assert file is not None
+    limits = Limits({file.relation: 3}, SHAPE, {file.relation: [5, 17, 19, 30]})
+    assert limits.lacking(file, Increment((1, 3), 6)) is None
+    assert limits.lacking(file, Increment((1,), 6)) == 3
+    assert limits.lacking(file, Increment((1, 3), 16)) == 14
+    assert Limits({}, SHAPE).lacking(file, Increment((), 16)) is None
+
+
 def test_summaries_must_cover_everything() -> None:
     """In any order, overlapping or not; a gap, another timeline, an end that comes too soon are found."""
     whole = [Summary(1, 50, 80), Summary(1, 10, 30), Summary(1, 25, 50)]
