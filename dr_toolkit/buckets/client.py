@@ -283,6 +283,12 @@ class Bucket:
 
     def _judged(self, method: str, key: str, answer: Answer) -> Answer:
         if answer.status in _DONE:
+            if not key and providers.is_cut(answer.content):
+                raise Passing(
+                    failures.unreachable(
+                        self.where, self.where, "an answer about the bucket ends in its middle"
+                    )
+                )
             return answer
         of_object = bool(key) and method != "PUT"
         raise failures.of_answer(

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_RESULT = re.compile(rb"\s*(?:<\?xml[^>]*>)?\s*<(\w+Result)\b")
 _ENCRYPTION = "x-amz-server-side-encryption"
 
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -51,3 +52,9 @@ def sealed(content: bytes | bytearray) -> dict[str, str]:
     Not every server compares the digest that is signed; and where objects are locked, Amazon demands a checksum.
     """
     return {"x-amz-checksum-crc32": base64.b64encode(zlib.crc32(content).to_bytes(4, "big")).decode()}
+
+
+def is_cut(content: bytes) -> bool:
+    """Whether a listing begins and does not end, although its length was as the server said."""
+    begins = _RESULT.match(content)
+    return begins is not None and not content.rstrip().endswith((b"</" + begins[1] + b">", b"/>"))

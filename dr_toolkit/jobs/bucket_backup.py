@@ -90,6 +90,7 @@ def take(
             "added": done.added,
             "rewritten": done.rewritten,
             "gone": done.gone,
+            **({"mass_change": alarm} if alarm else {}),
             **(_history(older, kept) if older and kept else {}),
         }
         _log.info("source read", component=name, bytes=writer.bytes_source)

@@ -14,7 +14,7 @@ from devstack.s3_proxy import CUT, DROP, FALSE, FALSE_SENT, RESET, SHORT, STALL,
 from dr_toolkit import errors
 from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.listing import Listing
-from dr_toolkit.buckets.providers import states_md5
+from dr_toolkit.buckets.providers import is_cut, states_md5
 from dr_toolkit.repository.s3_settings import S3Settings
 from tests.bucket_site import Site
 from tests.integration.test_replica import ReplicaSite
@@ -372,3 +372,19 @@ def test_s5cmd_852_what_is_not_deleted_is_said(mirrored):
 def test_an_etag_is_only_sometimes_a_digest(etag, headers, expected):
     """Uploads in parts and encryption under keys of KMS or of the client make it something else."""
     assert states_md5(etag, headers) is expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (EMPTY, False),
+        (BARE, False),
+        (EMPTY[:-5], True),
+        (EMPTY[:60], True),
+        (b"", False),
+        (b"<Error><Code>x", False),
+    ],
+)
+def test_a_listing_that_is_cut_is_asked_for_again(content, expected):
+    """One that begins and does not end may come whole next time; what is no listing is refused at once."""
+    assert is_cut(content) is expected

@@ -194,6 +194,8 @@ def test_losing_most_objects_is_loud(site):
     listed = site.json("snapshots")["snapshots"]
     assert listed[0]["id"] == first["id"]
     assert len(listed) == 2
+    assert "6 of 10" in site.header(listed[1]["id"])["mass_change"]  # retention keeps the one before
+    assert "mass_change" not in site.header(first["id"])
     plan = site.json("restore", "cortex", "--dry-run")["plan"]
     assert "6 of 10 objects are gone" in plan["warnings"][0]
     assert site.json("restore", "cortex", "--snapshot", first["id"], "--dry-run")["plan"]["warnings"] == []
