@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from dr_toolkit import errors
 from dr_toolkit.repository import crypto, records, zstd
@@ -27,11 +27,14 @@ from dr_toolkit.repository.pack_output import PackOutput
 from dr_toolkit.repository.record_spool import RecordSink
 from dr_toolkit.repository.records import Begin, Extent, Finish, Zeros
 
+_Made = TypeVar("_Made")
 PARCELS = 3
 """Parcels of items that wait for the stages at most; a parcel has little more than ``SEGMENT`` of content."""
 PARCEL_ITEMS = 256
 BATCHES = 3
-"""Batches between two stages at most: with ``SEGMENT`` this bounds memory."""
+"""Parcels between two stages at most: with ``SEGMENT`` this bounds memory."""
+_EXTENT_BYTES = 512
+"""About what an extent that is taken over takes in memory."""
 
 
 IDENTITY = "etag"
@@ -72,13 +75,26 @@ class Hole:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Share(Generic[_Made]):
+    """A batch's part of what one visit to the pool makes for a parcel."""
+
+    future: Future[list[_Made]]
+    start: int
+    end: int
+
+    def result(self) -> list[_Made]:
+        """Wait for it."""
+        return self.future.result()[self.start : self.end]
+
+
 @dataclass(slots=True)
 class _Batch:
     """A piece on its way. ``hashed`` is None where nothing can be known of its chunks before they are stored."""
 
     piece: Piece
-    hashed: Future[list[bytes]] | None
-    compressed: Future[list[Frame]] | None = None
+    hashed: _Share[bytes] | None
+    compressed: _Share[Frame] | None = None
     places: Sequence[tuple[bytes, Place | None]] = ()
 
 
@@ -118,8 +134,8 @@ class Stages:
         workers = max(2, min(8, os.cpu_count() or 2))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="drctl-chunk")
         self._buffers = buffers
-        self._hashing: deque[_Step] = deque()
-        self._compressing: deque[_Step] = deque()
+        self._hashing: deque[list[_Step]] = deque()
+        self._compressing: deque[list[_Step]] = deque()
         self._broken = False
         self.bytes_new = 0
 
@@ -128,46 +144,63 @@ class Stages:
         if self._broken:
             return
         self._broken = True
-        for item in items:
-            self._take(item)
+        self._hashing.append(self._begun(items))
+        self.drain(BATCHES)
         self._broken = False
 
-    def _take(self, item: Item) -> None:
-        self._hashing.append(self._begun(item) if isinstance(item, Piece) else item)
-        self.drain(BATCHES)
-
-    def _begun(self, piece: Piece) -> _Batch:
-        if self._known.nothing:
-            return _Batch(piece, None, self._pool.submit(compress_chunks, piece.chunks, self._chunk_key))
-        return _Batch(piece, self._pool.submit(hash_chunks, piece.chunks, self._chunk_key))
+    def _begun(self, items: Sequence[Item]) -> list[_Step]:
+        """One visit to the pool for all content of a parcel: thousands of small entries would make a visit each."""
+        chunks = [chunk for item in items if isinstance(item, Piece) for chunk in item.chunks]
+        if not chunks:
+            return [item for item in items if not isinstance(item, Piece)]
+        steps: list[_Step] = []
+        hashed = None if self._known.nothing else self._pool.submit(hash_chunks, chunks, self._chunk_key)
+        framed = self._pool.submit(compress_chunks, chunks, self._chunk_key) if hashed is None else None
+        at = 0
+        for item in items:
+            if not isinstance(item, Piece):
+                steps.append(item)
+                continue
+            end = at + len(item.chunks)
+            ids = _Share(hashed, at, end) if hashed else None
+            steps.append(_Batch(item, ids, _Share(framed, at, end) if framed else None))
+            at = end
+        return steps
 
     def drain(self, keep: int = 0) -> None:
-        """Move items along until at most ``keep`` wait in each queue."""
+        """Move parcels along until at most ``keep`` wait in each queue."""
         while len(self._hashing) > keep:
-            item = self._hashing.popleft()
-            if isinstance(item, Open):
-                self._known.begin(item.path)
-            elif isinstance(item, _Batch) and item.hashed is not None:
-                self._look_up(item, item.hashed.result())
-            self._compressing.append(item)
+            steps = self._hashing.popleft()
+            self._look_up(steps)
+            self._compressing.append(steps)
         while len(self._compressing) > keep:
-            self._settle(self._compressing.popleft())
+            for step in self._compressing.popleft():
+                self._settle(step)
 
     def close(self) -> None:
         """Stop the pool."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _look_up(self, batch: _Batch, ids: Sequence[bytes]) -> None:
-        piece = batch.piece
-        batch.places = [(i, self._find(piece, i)) for i in ids]
-        fresh = [
-            (chunk, chunk_id)
-            for chunk, (chunk_id, place) in zip(piece.chunks, batch.places, strict=True)
-            if place is None
-        ]
+    def _look_up(self, steps: Sequence[_Step]) -> None:
+        chunks: list[memoryview] = []
+        expected: list[bytes] = []
+        fresh: list[tuple[_Batch, int, int]] = []
+        for step in steps:
+            if isinstance(step, Open):
+                self._known.begin(step.path)
+            elif isinstance(step, _Batch) and step.hashed is not None:
+                piece, start = step.piece, len(chunks)
+                step.places = [(i, self._find(piece, i)) for i in step.hashed.result()]
+                for chunk, (chunk_id, place) in zip(piece.chunks, step.places, strict=True):
+                    if place is None:
+                        chunks.append(chunk)
+                        expected.append(chunk_id)
+                if len(chunks) > start:
+                    fresh.append((step, start, len(chunks)))
         if fresh:
-            chunks, expected = zip(*fresh, strict=True)
-            batch.compressed = self._pool.submit(compress_chunks, chunks, self._chunk_key, expected)
+            framed = self._pool.submit(compress_chunks, chunks, self._chunk_key, expected)
+            for batch, start, end in fresh:
+                batch.compressed = _Share(framed, start, end)
 
     def _find(self, piece: Piece, chunk_id: bytes) -> Place | None:
         """Where a chunk is stored already, if that may be used."""
@@ -208,6 +241,8 @@ class Stages:
         piece, offset = batch.piece, batch.piece.offset
         for chunk, (chunk_id, known, frame) in zip(piece.chunks, self._placed(batch), strict=True):
             place, length = known, len(chunk) - piece.skip
+            if place is None and batch.hashed is not None:
+                place = self._find(piece, chunk_id)  # stored since it was looked up, by an entry nearby
             if place is None:
                 place = self._output.add(chunk_id, len(chunk), frame, piece.path, offset)
                 self.bytes_new += length
@@ -260,7 +295,10 @@ class Pipeline:
             DrctlError: an item before this one failed.
         """
         self._parcel.append(item)
-        self._bytes += item.size if isinstance(item, Piece) else 0
+        if isinstance(item, Piece):
+            self._bytes += item.size
+        elif isinstance(item, Carry):
+            self._bytes += len(item.extents) * _EXTENT_BYTES
         if self._bytes >= SEGMENT or len(self._parcel) >= PARCEL_ITEMS:
             self._send(PARCELS)
 
