@@ -369,12 +369,19 @@ def test_the_server_going_away_is_told(postgres, console, database):
     """Sessions that are terminated in the middle fail the restore with the server's words."""
 
     def cutting(pieces):
-        yield from pieces
-        sql.rows(
-            postgres.dsn(),
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
-            database,
-        )
+        *before, last = pieces
+        yield from before
+        middle = len(last) // 2
+        yield last[:middle]
+        for _ in range(300):  # until the table's COPY is under way; its end is still held back
+            if sql.rows(
+                postgres.dsn(),
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s AND query LIKE 'COPY %%'",
+                database,
+            ):
+                break
+            time.sleep(0.1)
+        yield last[middle:]
 
     source = ChangedSource(console, table_is("audit.events"), cutting)
     with pytest.raises(TargetError, match=r"terminat|closed|connection"):

@@ -129,7 +129,7 @@ def test_a_journal_that_is_none_stops_before_anything_is_begun(tmp_path):
     """Half a file is not taken for "nothing was done"."""
     journal = platform_restore.Journal(tmp_path / "deep" / "journal.json")
     assert journal.done() == frozenset()
-    journal.add(SimpleNamespace(component="db", snapshot=NEW))
+    journal.add("db", NEW.id)
     assert journal.done() == {("db", NEW.id)}
     journal.path.write_text('{"done": [["db"')
     with pytest.raises(errors.DataError, match="journal"):
