@@ -191,16 +191,17 @@ class Pipe:
         self._drain.join(timeout=1.0)
         for stream in (self.stdin, self.stdout):
             _close_stream(stream)
-        if not self._drain.is_alive():
-            _close_stream(self._popen.stderr)
 
     def _read_stderr(self) -> None:
         stream = self._popen.stderr
         if stream is None:
             return
-        while data := os.read(stream.fileno(), _TAIL_BYTES):
-            self._tail += data
-            del self._tail[:-_TAIL_BYTES]
+        with (
+            stream
+        ):  # closed here and nowhere else: a grandchild may keep the pipe open when the program is long gone
+            while data := os.read(stream.fileno(), _TAIL_BYTES):
+                self._tail += data
+                del self._tail[:-_TAIL_BYTES]
 
 
 def find_program(name: str, directories: Sequence[str]) -> str | None:

@@ -297,3 +297,13 @@ def test_find_program_prefers_the_given_directories(tmp_path):
     assert find_program("sh", [str(first), str(second)]) == str(second / "sh")
     assert find_program("sh", []) is not None
     assert find_program("no-such-program-here", [str(first)]) is None
+
+
+def test_standard_error_is_closed_even_when_a_grandchild_keeps_it_open():
+    """The reader closes it when it ends, however long that takes: no descriptor is left to the collector."""
+    pipe = Pipe(["sh", "-c", "sleep 1.5 & exit 0"], stdout=False)
+    pipe.wait()
+    pipe.stop()
+    assert pipe._drain.is_alive()
+    pipe._drain.join(timeout=20)
+    assert pipe._popen.stderr.closed
