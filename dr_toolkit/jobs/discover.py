@@ -5,32 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dr_toolkit.cluster import platform, properties
+from dr_toolkit.cluster import platform, platform_facts, properties
 from dr_toolkit.cluster.platform import Api, ApiObjects, Workload
 from dr_toolkit.errors import NothingToDo
 from dr_toolkit.jobs import discovered_bucket, discovered_database
 from dr_toolkit.jobs.discovered_database import Authority
 from dr_toolkit.jobs.proposal import Discovery, Field, Member, Proposal
 
-_TOPICS = {
-    "GATEWAY_LICENSE_TOPIC": "license",
-    "GATEWAY_TOPIC_MAPPINGS_TOPIC": "topicmappings",
-    "GATEWAY_USER_MAPPINGS_TOPIC": "usermappings",
-    "GATEWAY_CONSUMER_OFFSETS_TOPIC": "consumer_offsets",
-    "GATEWAY_INTERCEPTOR_CONFIGS_TOPIC": "interceptor_configs",
-    "GATEWAY_ENCRYPTION_CONFIGS_TOPIC": "encryption_configs",
-    "GATEWAY_ACLS_TOPIC": "acls",
-    "GATEWAY_VCLUSTERS_TOPIC": "vclusters",
-    "GATEWAY_GROUPS_TOPIC": "groups",
-    "GATEWAY_ENCRYPTION_KEYS_TOPIC": "encryption_keys",
-    "GATEWAY_AUDIT_LOG_TOPIC": "auditlogs",
-    "GATEWAY_DATA_QUALITY_TOPIC": "data_quality_violation",
-}
-"""Gateway's topics by the variable that renames each, as Conduktor's documentation lists them (``_conduktor_<cluster id>_<name>``)."""
-
 _AUTHORITY = ("cert-manager", "root-ca-secret")
 """Namespace and Secret of the reference architecture's authority: lost, every certificate and truststore must be made anew."""
-_POOL_KEY = "GATEWAY_USER_POOL_SECRET_KEY"
 _BY_A_CONTROLLER = ("cert-manager.io/", "sealedsecrets.bitnami.com/", "reconcile.external-secrets.io/")
 
 
@@ -78,13 +61,8 @@ def run(api: Api, namespaces: Sequence[str]) -> Discovery:
 
 def gateway_topics(workload: Workload) -> tuple[str, ...]:
     """The Kafka topics that hold a Gateway's state, under the names that its environment gives them."""
-    environment = workload.container.environment
-    cluster_id = environment.get("GATEWAY_CLUSTER_ID")
-    name = (cluster_id.text if cluster_id else None) or "gateway"
-    return tuple(
-        (environment[variable].text if variable in environment else None) or f"_conduktor_{name}_{suffix}"
-        for variable, suffix in _TOPICS.items()
-    )
+    texts = {name: value.text for name, value in workload.container.environment.items() if value.text}
+    return tuple(platform_facts.gateway_topics(texts))
 
 
 def _not_protected(topics: Sequence[str]) -> tuple[str, ...]:
@@ -199,7 +177,7 @@ def valuable(found: Sequence[Workload], objects: ApiObjects) -> list[str]:
     """
     chosen: list[str] = []
     for workload in found:
-        pool_key = workload.container.environment.get(_POOL_KEY)
+        pool_key = workload.container.environment.get(platform_facts.SIGNING_KEY)
         if pool_key is not None and pool_key.origin.kind == "secret":
             origin = pool_key.origin
             secret = objects.object(platform.SECRETS, origin.namespace, origin.name)
