@@ -22,6 +22,7 @@ import subprocess
 import sys
 import termios
 import threading
+import weakref
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -213,6 +214,19 @@ def find_program(name: str, directories: Sequence[str]) -> str | None:
     return shutil.which(name)
 
 
+_running: weakref.WeakKeyDictionary[subprocess.Popen[bytes], signal.Signals] = weakref.WeakKeyDictionary()
+_running_lock = threading.Lock()
+
+
+def end_all() -> None:
+    """Ask every program of this process to end, for threads that wait for one and that no signal reaches. Waits for none."""
+    with _running_lock:
+        programs = list(_running.items())
+    for popen, number in programs:
+        with contextlib.suppress(ProcessLookupError):
+            popen.send_signal(number)  # does nothing once it ended
+
+
 class _Starter:
     """The thread that starts every program, because Linux ties a program's life to the thread that started it."""
 
@@ -289,6 +303,8 @@ def _start(
         popen = _starter.start(task)
     except (OSError, ValueError) as error:
         raise ProgramError(f'"{_name(argv)}" could not be started: {error}') from error
+    with _running_lock:
+        _running[popen] = end_signal
     for stream in (popen.stdin, popen.stdout):
         _enlarge(stream)
     _log.debug("program started", pid=popen.pid, argv=list(argv))

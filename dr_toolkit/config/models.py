@@ -124,6 +124,8 @@ class VerifyConfig(Section):
     """Directory with the programs of the PostgreSQL to start (`initdb`, `postgres`). Default: looked for."""
     namespace: ScratchNamespaceConfig | None = None
     """What runs in a scratch namespace; needed for `namespace`."""
+    parallel: Annotated[int, Field(ge=1, le=16)] | None = None
+    """How many components `drctl pre-upgrade` proves beside each other, where scratch has room for them. Default: as many as there are cores, at most 4."""
 
 
 class Config(Section):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.config import ComponentConfig, Config
-from dr_toolkit.jobs import backup, deadline, gate, gate_facts, inspect, opening, verify
+from dr_toolkit.jobs import backup, deadline, gate, gate_facts, inspect, opening, proofs, verify
 from dr_toolkit.jobs.gate import Check, Question, Verdict
 from dr_toolkit.jobs.inspect import Inventory
 from dr_toolkit.log import Progress
@@ -150,8 +150,7 @@ def _work(
         if session is not None:
             session.up(progress)
     began = _timed(report, "backup", began)
-    for name, found in report.snapshots.items():
-        _prove(config, repository, report, name, found, stock, progress)
+    _prove(config, repository, report, stock, progress)
     began = _timed(report, "proof", began)
     _pin(repository, report)
     _timed(report, "pin", began)
@@ -211,36 +210,32 @@ def _taken(name: str, found: Snapshot, *, taken: bool) -> Check:
 
 
 def _prove(
-    config: Config,
-    repository: Repository,
-    report: Report,
-    name: str,
-    found: Snapshot,
-    stock: Inventory,
-    progress: Progress,
+    config: Config, repository: Repository, report: Report, stock: Inventory, progress: Progress
 ) -> None:
     """Restore into scratch, or take a signed proof of this very snapshot that is fresh enough."""
-    known = _known_proof(found, stock, report)
-    if known is not None:
+    wanted = []
+    for name, found in report.snapshots.items():
+        known = _known_proof(found, stock, report)
+        if known is None:
+            wanted.append(found)
+            continue
         report.proven[name] = known
         report.checks.append(Check("proof", name, "ok", f"its signed proof is fresh enough ({known:.1f} s)"))
-        return
-    request = verify.Request((name,), "restore", snapshot=found.id)
-    try:
-        [result] = verify.run(config, repository, request, progress)
-    except errors.DrctlError as error:
-        report.checks.append(Check("proof", name, "unknown", error.message, error.hint))
-        return
+    for name, result in proofs.run(config, repository, wanted, progress):
+        report.checks.append(_proof(name, result))
+        if isinstance(result, verify.Result) and result.passed:
+            report.proven[name] = result.seconds
+
+
+def _proof(name: str, result: verify.Result | errors.DrctlError) -> Check:
+    if isinstance(result, errors.DrctlError):
+        return Check("proof", name, "unknown", result.message, result.hint)
     if not result.passed:
         text = "; ".join(result.failures[:_SHOWN])
         hint = f"take a whole new one: drctl backup {name} --full; then: drctl verify {name} --restore"
-        report.checks.append(Check("proof", name, "failed", text, hint))
-        return
-    report.proven[name] = result.seconds
+        return Check("proof", name, "failed", text, hint)
     note = "" if result.signed else "; the evidence could not be stored"
-    report.checks.append(
-        Check("proof", name, "ok", f"restored into scratch and compared in {result.seconds:.1f} s{note}")
-    )
+    return Check("proof", name, "ok", f"restored into scratch and compared in {result.seconds:.1f} s{note}")
 
 
 def _known_proof(found: Snapshot, stock: Inventory, report: Report) -> float | None:
