@@ -116,6 +116,7 @@ components:
 verify:
   scratch: local                          # a throw-away PostgreSQL on this machine; namespace: in Kubernetes, made for it and deleted
   # programs: /usr/lib/postgresql/18/bin  # initdb and postgres; else looked for
+  # parallel: 2                           # proofs of the gate beside each other; else as many as there are cores, at most 4
   # namespace:                            # what runs in a scratch namespace (drctl verify --restore --in namespace)
   #   image: registry.example.com/drctl@sha256:0000000000000000000000000000000000000000000000000000000000000000
   #   postgres: {"17": "postgres@sha256:0000000000000000000000000000000000000000000000000000000000000000"}
