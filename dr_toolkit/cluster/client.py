@@ -1,39 +1,30 @@
-"""The Kubernetes API as plain JSON. The only file that imports the ``kubernetes`` library.
+"""The Kubernetes API as plain JSON.
 
-The library finds the server and proves who we are (service account, kubeconfig, exec plugins, client certificates, proxies); requests go
-out by its connections, and what comes back stays a dictionary, so that fields that nobody knows yet are kept.
+Requests go out by the connections of the ``kubernetes`` library (``connection.py``), and what comes back stays a dictionary, so that fields
+that nobody knows yet are kept.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import msgspec
 import urllib3
-from kubernetes.client import Configuration
-from kubernetes.client.rest import RESTClientObject
-from kubernetes.config import incluster_config, kube_config
-from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError
 
 from dr_toolkit import errors, log
 from dr_toolkit.cluster import faults
+from dr_toolkit.cluster.connection import Connection
 from dr_toolkit.cluster.faults import Gone, NotFound, Unauthorized
 from dr_toolkit.config import ClusterConfig
 from dr_toolkit.repository.retries import Passing, Retries
 
-METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
-"""``accept`` of a list whose objects' content is not wanted."""
 _FORMS = {
     "merge": "application/merge-patch+json",
     "strategic": "application/strategic-merge-patch+json",
@@ -43,36 +34,11 @@ _FORMS = {
 _OK = 200
 _REDIRECTS = 300
 _RESTARTS = 3
-_CONNECTIONS = 16
 _FIRST_LIMIT = 10
 _LOG_PIECE = 64 << 10
 
 _log = log.get("cluster")
 _renewing = threading.Lock()
-
-
-class _Connection:
-    """One way to the server, with the credentials that were good when it was made."""
-
-    def __init__(self, config: ClusterConfig) -> None:
-        self.configuration = _configuration(config)
-        self.configuration.connection_pool_maxsize = _CONNECTIONS
-        self.pool: Any = RESTClientObject(self.configuration).pool_manager
-        self.host = str(self.configuration.host).rstrip("/")
-        self._masked = ""
-
-    def authorization(self) -> dict[str, str]:
-        """The header that says who asks. A service account's token is read from its file again after a minute."""
-        try:
-            token = self.configuration.get_api_key_with_prefix("BearerToken")
-        except (ConfigException, OSError) as error:
-            raise _no_way(str(error)) from error
-        if not token:
-            return {}
-        if token != self._masked:
-            log.mask(str(token).partition(" ")[2])
-            self._masked = str(token)
-        return {"Authorization": str(token)}
 
 
 class Cluster:
@@ -90,7 +56,7 @@ class Cluster:
         self._config = config
         self._retries = Retries(retry_seconds)
         self._timeout = urllib3.Timeout(connect=min(10.0, stall_seconds), read=stall_seconds)
-        self._connection = _Connection(config)
+        self._connection = Connection(config)
         self._date = ""
 
     def __enter__(self) -> Self:
@@ -339,7 +305,7 @@ class Cluster:
 
     def _once(
         self,
-        connection: _Connection,
+        connection: Connection,
         method: str,
         target: str,
         payload: bytes | None,
@@ -377,12 +343,12 @@ class Cluster:
             return failure
         return Passing(failure)
 
-    def _renewed(self, used: _Connection) -> bool:
+    def _renewed(self, used: Connection) -> bool:
         """Read the credentials again, once for all threads; False when they are still those that were refused."""
         with _renewing:
             if self._connection is not used:
                 return True
-            fresh = _Connection(self._config)
+            fresh = Connection(self._config)
             same = fresh.authorization() == used.authorization() and not fresh.configuration.cert_file
             if same:
                 return False
@@ -399,58 +365,6 @@ def _decoded(body: bytes, server: str, path: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise errors.SourceError(f"what {server} answered to {path} is no object", on=path)
     return found
-
-
-def _configuration(config: ClusterConfig) -> Configuration:
-    made = Configuration()
-    made.retries = False
-    service_account = (
-        Path(incluster_config.SERVICE_TOKEN_FILENAME).is_file()
-        and incluster_config.SERVICE_HOST_ENV_NAME in os.environ
-    )
-    try:
-        if config.in_cluster or (service_account and not config.names_a_kubeconfig):
-            incluster_config.load_incluster_config(made)
-            return made
-        file = config.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-        with _library_complaints() as complaints:
-            kube_config.load_kube_config(
-                config_file=file, context=config.context, client_configuration=made, persist_config=False
-            )
-    except ConfigException as error:
-        raise _no_way(str(error)) from error
-    except Exception as error:  # the library lets through what any part of a broken file raises
-        raise _no_way(f"the kubeconfig cannot be used ({type(error).__name__})") from error
-    if complaints:
-        raise _no_way(complaints[0])
-    if not made.host or made.host.rstrip("/") == "http://localhost":
-        raise _no_way("the kubeconfig names no server")
-    return made
-
-
-@contextmanager
-def _library_complaints() -> Iterator[list[str]]:
-    """What the library logs instead of raising it: that an exec plugin failed."""
-    heard: list[str] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            heard.append(record.getMessage())
-
-    root, ear = logging.getLogger(), Ear(logging.ERROR)
-    root.addHandler(ear)
-    try:
-        yield heard
-    finally:
-        root.removeHandler(ear)
-
-
-def _no_way(reason: str) -> errors.ConfigError:
-    first = log.masked(reason.strip().splitlines()[0][:300] if reason.strip() else "unknown")
-    return errors.ConfigError(
-        f"no way to the Kubernetes API: {first}",
-        hint="in a pod: mount its service account's token; elsewhere: set `cluster.kubeconfig` and `cluster.context`, or KUBECONFIG",
-    )
 
 
 def _for_good(error: BaseException) -> bool:

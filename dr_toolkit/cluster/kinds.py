@@ -13,3 +13,6 @@ WORKLOADS = (("Deployment", DEPLOYMENTS), ("StatefulSet", STATEFUL_SETS), ("Daem
 
 PAGE_BYTES = 4 << 20
 """A page of objects that may have 1 MiB each."""
+
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+"""``accept`` of a list whose objects' content is not wanted."""

@@ -210,14 +210,12 @@ def states(
     Raises:
         SourceError: the list is not allowed.
     """
-    from dr_toolkit.cluster.client import METADATA_ONLY  # noqa: PLC0415 - its library is slow to import
-
     labels = f"{helm_storage.OWNER},name={release}" if release else helm_storage.OWNER
     found: dict[str, State] = {}
     for page in cluster.pages(
         paths.of(_PATHS[driver], namespace),
         query={"labelSelector": labels},
-        accept=METADATA_ONLY,
+        accept=kinds.METADATA_ONLY,
         restarted=found.clear,
     ):
         for one in page:

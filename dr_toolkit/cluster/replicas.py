@@ -13,7 +13,8 @@ from typing import Any
 
 from dr_toolkit import clock, log
 from dr_toolkit.cluster import faults, paths
-from dr_toolkit.cluster.client import METADATA_ONLY, Cluster
+from dr_toolkit.cluster.client import Cluster
+from dr_toolkit.cluster.kinds import METADATA_ONLY
 from dr_toolkit.errors import TargetError
 
 INTENDED = "drctl.conduktor.io/intended-replicas"

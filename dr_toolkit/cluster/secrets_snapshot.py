@@ -102,13 +102,11 @@ def live(cluster: Cluster, namespace: str, restarted: Callable[[], None]) -> Ite
 
 def names(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
     """Metadata of the namespace's Secrets, by name; no value is sent."""
-    from dr_toolkit.cluster.client import METADATA_ONLY  # noqa: PLC0415 - its library is slow to import
-
     found: dict[str, dict[str, Any]] = {}
     for page in cluster.pages(
         paths.of(kinds.SECRETS, namespace),
         query={"fieldSelector": f"type!={helm_storage.SECRET_TYPE}"},
-        accept=METADATA_ONLY,
+        accept=kinds.METADATA_ONLY,
         restarted=found.clear,
     ):
         found |= {str(one["metadata"]["name"]): one["metadata"] for one in page}

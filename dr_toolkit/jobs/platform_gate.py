@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from dr_toolkit import errors
 from dr_toolkit.cluster import health, paths
 from dr_toolkit.cluster import replicas as workloads
-from dr_toolkit.cluster.client import METADATA_ONLY, Cluster
+from dr_toolkit.cluster.client import Cluster
+from dr_toolkit.cluster.kinds import METADATA_ONLY
 from dr_toolkit.cluster.replicas import Workload
 from dr_toolkit.config import ApplicationConfig, Config
 from dr_toolkit.jobs import quiet, versions

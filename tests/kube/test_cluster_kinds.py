@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from dr_toolkit import config
-from dr_toolkit.cluster.client import METADATA_ONLY, Cluster
+from dr_toolkit.cluster.client import Cluster
+from dr_toolkit.cluster.kinds import METADATA_ONLY
 from dr_toolkit.errors import ProgramError
 from dr_toolkit.jobs import helm_gate
 from dr_toolkit.jobs.gate import Question

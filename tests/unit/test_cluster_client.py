@@ -189,7 +189,7 @@ def test_a_pods_service_account_is_used_where_there_is_one(api, tmp_path, monkey
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     monkeypatch.setattr(
-        "dr_toolkit.cluster.client.RESTClientObject", lambda _: type("R", (), {"pool_manager": None})
+        "dr_toolkit.cluster.connection.RESTClientObject", lambda _: type("R", (), {"pool_manager": None})
     )
     assert Cluster(config.ClusterConfig()).server == "https://10.0.0.1:443"
 

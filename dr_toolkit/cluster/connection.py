@@ -1,0 +1,99 @@
+"""Finding the API server and proving who we are. The only file that imports the ``kubernetes`` library.
+
+It knows every way to log in: a pod's service account, kubeconfig with contexts, exec plugins, client certificates, proxies.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kubernetes.client import Configuration
+from kubernetes.client.rest import RESTClientObject
+from kubernetes.config import incluster_config, kube_config
+from kubernetes.config.config_exception import ConfigException
+
+from dr_toolkit import errors, log
+from dr_toolkit.config import ClusterConfig
+
+_CONNECTIONS = 16
+
+
+class Connection:
+    """One way to the server, with the credentials that were good when it was made."""
+
+    def __init__(self, config: ClusterConfig) -> None:
+        self.configuration = _configuration(config)
+        self.configuration.connection_pool_maxsize = _CONNECTIONS
+        self.pool: Any = RESTClientObject(self.configuration).pool_manager
+        self.host = str(self.configuration.host).rstrip("/")
+        self._masked = ""
+
+    def authorization(self) -> dict[str, str]:
+        """The header that says who asks. A service account's token is read from its file again after a minute."""
+        try:
+            token = self.configuration.get_api_key_with_prefix("BearerToken")
+        except (ConfigException, OSError) as error:
+            raise _no_way(str(error)) from error
+        if not token:
+            return {}
+        if token != self._masked:
+            log.mask(str(token).partition(" ")[2])
+            self._masked = str(token)
+        return {"Authorization": str(token)}
+
+
+def _configuration(config: ClusterConfig) -> Configuration:
+    made = Configuration()
+    made.retries = False
+    service_account = (
+        Path(incluster_config.SERVICE_TOKEN_FILENAME).is_file()
+        and incluster_config.SERVICE_HOST_ENV_NAME in os.environ
+    )
+    try:
+        if config.in_cluster or (service_account and not config.names_a_kubeconfig):
+            incluster_config.load_incluster_config(made)
+            return made
+        file = config.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+        with _library_complaints() as complaints:
+            kube_config.load_kube_config(
+                config_file=file, context=config.context, client_configuration=made, persist_config=False
+            )
+    except ConfigException as error:
+        raise _no_way(str(error)) from error
+    except Exception as error:  # the library lets through what any part of a broken file raises
+        raise _no_way(f"the kubeconfig cannot be used ({type(error).__name__})") from error
+    if complaints:
+        raise _no_way(complaints[0])
+    if not made.host or made.host.rstrip("/") == "http://localhost":
+        raise _no_way("the kubeconfig names no server")
+    return made
+
+
+@contextmanager
+def _library_complaints() -> Iterator[list[str]]:
+    """What the library logs instead of raising it: that an exec plugin failed."""
+    heard: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.getMessage())
+
+    root, ear = logging.getLogger(), Ear(logging.ERROR)
+    root.addHandler(ear)
+    try:
+        yield heard
+    finally:
+        root.removeHandler(ear)
+
+
+def _no_way(reason: str) -> errors.ConfigError:
+    first = log.masked(reason.strip().splitlines()[0][:300] if reason.strip() else "unknown")
+    return errors.ConfigError(
+        f"no way to the Kubernetes API: {first}",
+        hint="in a pod: mount its service account's token; elsewhere: set `cluster.kubeconfig` and `cluster.context`, or KUBECONFIG",
+    )
