@@ -29,6 +29,7 @@ COMMANDS = {
     "backup": "Take snapshots of all components, or of those that are named.",
     "snapshots": "List snapshots and recovery points.",
     "status": "Where each component stands against its objectives (RPO, RTO).",
+    "report": "What is protected, how well, and since when; or what a gate said.",
     "show": "What is in a snapshot or a point.",
     "verify": "Prove that snapshots can be restored.",
     "restore": "Bring a component back, beside what is live; or everything; or, without arguments, show what can be restored.",

@@ -98,12 +98,12 @@ def command(
     Takes a snapshot of every component, restores each into scratch and compares it with the source, ties them together as a pinned
     recovery point, and looks at what else speaks against an upgrade now. What could not be checked is a reason for NO-GO unless
     --accept names it: migrations, release, versions, health, transactions, replication, space. A proof is never dispensed with.
-    Needs a recipient with the role "write" and one with the role "read".
+    Needs a recipient with the role "write" and one with the role "read". The report is kept: drctl report gate.
     """
     context.configure_log()
     if dry_run and (report_path or junit_path):
         raise click.UsageError("--report and --junit need a real run, not --dry-run")
-    from dr_toolkit.jobs import opening, pre_upgrade
+    from dr_toolkit.jobs import gate_record, opening, pre_upgrade
     from dr_toolkit.jobs.gate import Question
     from dr_toolkit.reporting import files, gate_files, gate_text
 
@@ -117,6 +117,7 @@ def command(
             report = pre_upgrade.plan(config, repository, request)
         else:
             report = pre_upgrade.run(config, repository, request, context.progress(), session)
+            gate_record.store(repository, report)
     if report_path is not None:
         files.replace(report_path, gate_files.html(report))
     if junit_path is not None:

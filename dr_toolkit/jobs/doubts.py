@@ -54,6 +54,10 @@ def altered(found: Snapshot, findings: Sequence[Finding]) -> tuple[str, ...]:
 
 
 def _failed(found: Snapshot, evidence: Sequence[Evidence]) -> Iterator[str]:
-    own = [e.result for e in evidence if e.result.get("digest") == found.digest_text]
+    own = [
+        e.result
+        for e in evidence
+        if e.result.get("digest") == found.digest_text and e.result.get("level") != "gate"
+    ]
     if own and own[-1].get("result") != "passed":
         yield f"its last verification ({own[-1].get('level')}) did not pass"

@@ -22,6 +22,7 @@ class Inventory:
         evidence: signed results by (component, snapshot id); only those whose digest fits the snapshot.
         damaged: an error for each object that does not open.
         missing: snapshots that are named and are gone or altered.
+        gates: what gates said, oldest first; their evidence is a judgement and proves no snapshot.
     """
 
     snapshots: list[Snapshot]
@@ -29,6 +30,7 @@ class Inventory:
     evidence: dict[tuple[str, str], list[Evidence]]
     damaged: list[errors.DataError] = field(default_factory=list)
     missing: list[Finding] = field(default_factory=list)
+    gates: list[Evidence] = field(default_factory=list)
 
 
 def inventory(repository: Repository, component: str | None = None) -> Inventory:
@@ -37,13 +39,16 @@ def inventory(repository: Repository, component: str | None = None) -> Inventory
     signed, unsigned = repository.evidence()
     known = {(s.header.component, s.id): s for s in snapshots}
     by_snapshot: dict[tuple[str, str], list[Evidence]] = {}
+    gates = [item for item in signed if item.result.get("level") == "gate"]
     for item in signed:
+        if item.result.get("level") == "gate":
+            continue
         key = (str(item.result.get("component")), str(item.result.get("snapshot")))
         if key in known and item.result.get("digest") == known[key].digest_text:
             by_snapshot.setdefault(key, []).append(item)
     missing = repository.missing(snapshots, damaged)
     shown = [s for s in snapshots if component in {None, s.header.component}]
-    return Inventory(shown, list(repository.points()), by_snapshot, [*damaged, *unsigned], missing)
+    return Inventory(shown, list(repository.points()), by_snapshot, [*damaged, *unsigned], missing, gates)
 
 
 def found_damaged(snapshots: Iterable[Snapshot]) -> list[str]:

@@ -44,12 +44,16 @@ def html(report: Report) -> bytes:
         + ", ".join(f"{escape(stage)} {duration(value)}" for stage, value in report.seconds.items())
         + ".</p>",
     ]
-    page = (
+    title = f"{'GO' if go else 'NO-GO'}: gate before the upgrade"
+    return log.masked(page(title, "".join(body))).encode()
+
+
+def page(title: str, body: str) -> str:
+    """A whole HTML page around a body; it loads nothing."""
+    return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{'GO' if go else 'NO-GO'}: gate before the upgrade</title><style>{_STYLE}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>{body}</main></body></html>\n"
     )
-    return log.masked(page).encode()
 
 
 def junit(report: Report) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 from dr_toolkit import clock
 from dr_toolkit.jobs import post_upgrade, pre_upgrade
 from dr_toolkit.jobs.gate import Check, Verdict
+from dr_toolkit.jobs.gate_record import Stored
 from dr_toolkit.reporting import documents
 from dr_toolkit.reporting.text import duration
 from dr_toolkit.repository.repository import Point
@@ -85,6 +86,17 @@ def before_document(report: pre_upgrade.Report, *, planned: bool = False) -> dic
             "seconds": dict(report.seconds),
         }
     }
+
+
+def kept(stored: Stored) -> str:
+    """What ``drctl report gate`` answers."""
+    gone = "".join(f"  GONE: the snapshot of {name} is not there any more\n" for name in stored.gone)
+    return f"said by the gate of {clock.rfc3339(stored.report.moment)}:\n{before(stored.report)}{gone}"
+
+
+def kept_document(stored: Stored) -> dict[str, Any]:
+    """The same for scripts."""
+    return {**before_document(stored.report), "gone": list(stored.gone)}
 
 
 def after(report: post_upgrade.Report) -> str:

@@ -133,6 +133,7 @@ def test_go_rests_on_a_restore_of_every_kind(tmp_path, postgres, s3_server, buck
     for shown in site.json("snapshots")["snapshots"]:
         assert [(e["level"], e["result"]) for e in shown["evidence"]] == [("restore", "passed")]
     assert_report(page, xml, gate)
+    assert_kept(site, gate)
     sql.execute(site.dsn, "DROP TABLE users")
     [back] = [row for row in gate["way_back"] if row["component"] == "console-db"]
     assert back["rto_measured_seconds"] > 0
@@ -171,6 +172,23 @@ def assert_report(page: Path, xml: Path, gate: dict) -> None:
     assert (suite.get("failures"), int(suite.get("tests"))) == ("0", len(gate["checks"]))
 
 
+def assert_kept(site: Site, gate: dict) -> None:
+    """The report can be had again from the repository, in every form, and proves nothing of its own; the page of everything needs nothing from elsewhere."""
+    page, xml, whole = site.root / "again.html", site.root / "again.xml", site.root / "whole.html"
+    again = site.json("report", "gate", "before-48", "--html", str(page), "--junit", str(xml))
+    assert (again["gate"], again["gone"]) == (gate, [])
+    assert_report(page, xml, gate)
+    found = site.json("report", "--html", str(whole))["report"]
+    assert {(c["component"], c["snapshots"], c["proofs_passed"], c["proofs_failed"]) for c in found["components"]} == {
+        ("console-db", 1, 1, 0), ("console-base", 1, 1, 0), ("cortex", 1, 1, 0)
+    }  # fmt: skip
+    assert [(g["go"], g["point"]) for g in found["gates"]] == [(True, gate["point"]["id"])]
+    assert [(p["name"], p["proven"]) for p in found["points"]] == [("before-48", True)]
+    parser = _Outside()
+    parser.feed(whole.read_text("utf-8"))
+    assert (parser.found, "PROTECTED" in parser.text, "url(" in whole.read_text()) == ([], True, False)
+
+
 def test_a_component_that_fails_is_no_go_and_named(site, s3_server):
     """A bucket that is not there: its backup and proof are the first reasons, the other component is proven all the same, nothing is pinned."""
     site.config.write_text(
@@ -199,6 +217,9 @@ def test_a_damaged_snapshot_is_no_go_naming_the_object(site):
     assert names(gate) == [("proof", "console-db"), ("point", None)]
     assert "packs/" in gate["reasons"][0]["text"]
     assert site.pins() == 0
+    again = site.run("report", "gate")
+    assert (again.returncode, again.stdout.splitlines()[1]) == (3, "NO-GO")
+    assert site.run("report", "gate", "other").returncode == 1
 
 
 def test_an_old_proof_counts_for_its_own_snapshot_only(site):
