@@ -465,6 +465,6 @@ def test_completion_answers_without_importing_commands():
         "COMP_WORDS": "drctl re",
         "COMP_CWORD": "1",
     }
-    assert drctl(env=environment).stdout.splitlines() == ["plain,restore", "plain,resume"]
+    assert drctl(env=environment).stdout.splitlines() == ["plain,report", "plain,restore", "plain,resume"]
     environment |= {"COMP_WORDS": "drctl config ", "COMP_CWORD": "2"}
     assert drctl(env=environment).stdout.splitlines() == ["plain,check", "plain,example", "plain,schema"]
