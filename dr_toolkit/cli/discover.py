@@ -14,6 +14,7 @@ from dr_toolkit.cli.options import common, epilog
     "discover",
     epilog=epilog(
         "drctl discover -n conduktor > drctl.yaml",
+        "drctl discover -n conduktor | drctl -c /dev/stdin config check",
         "drctl discover --context production -n conduktor -n conduktor-gateway",
         "drctl discover --output json",
         codes=(0, 1, 2, 5),
@@ -41,8 +42,9 @@ def command(
 ) -> None:
     """Read what runs in the cluster, and print a drctl.yaml for this platform.
 
-    It looks for Conduktor Console and Gateway, works out their databases, buckets, TLS and Secrets, and says what it could not find, and what
-    nothing protects. It reads Deployments, StatefulSets, ConfigMaps and Secrets, and changes nothing; no secret is printed. Needs no configuration.
+    It looks for Conduktor Console and Gateway, works out their databases, buckets, TLS and Secrets from what their pods see and from their Helm
+    releases' values, and says what it could not find, and what nothing protects. A release whose workloads were deleted is found as well. It reads
+    Deployments, StatefulSets, ConfigMaps and Secrets, and changes nothing; no secret is printed. Needs no configuration.
     """
     context.configure_log()
     from dr_toolkit.cluster.client import Cluster

@@ -22,13 +22,13 @@ class Origin:
     """Where a value comes from.
 
     Attributes:
-        kind: ``literal`` (written in the pod's template), ``configmap`` or ``secret``, or ``other`` (a field of the pod).
-        name: of the ConfigMap or Secret.
+        kind: ``literal`` (written in the pod's template), ``configmap`` or ``secret``, ``release`` (a Helm release's values), or ``other`` (a field of the pod).
+        name: of the ConfigMap or Secret; of the release, in words.
         key: in it.
         namespace: its namespace.
     """
 
-    kind: Literal["literal", "configmap", "secret", "other"]
+    kind: Literal["literal", "configmap", "secret", "release", "other"]
     namespace: str = ""
     name: str = ""
     key: str = ""
@@ -38,6 +38,8 @@ class Origin:
             return f"Secret {self.namespace}/{self.name}, key {self.key}"
         if self.kind == "configmap":
             return f"ConfigMap {self.namespace}/{self.name}, key {self.key}"
+        if self.kind == "release":
+            return f"values of {self.name}, below {self.key}"
         return "the pod's template" if self.kind == "literal" else "a field of the pod"
 
 

@@ -6,11 +6,12 @@ Source: Conduktor's public charts ``console`` and ``conduktor-gateway``: the com
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from dr_toolkit.cluster import faults, paths
+from dr_toolkit.cluster import workloads as workloads_of
 from dr_toolkit.cluster.environment import Container, texts_of_secret
 
 Role = Literal["console", "cortex", "gateway"]
@@ -35,7 +36,15 @@ class Api(Protocol):
     def get(self, path: str) -> dict[str, Any]:
         """One object."""
 
-    def pages(self, path: str) -> Iterator[list[dict[str, Any]]]:
+    def pages(
+        self,
+        path: str,
+        *,
+        limit: int = 500,
+        page_bytes: int | None = None,
+        query: Mapping[str, str] | None = None,
+        restarted: Callable[[], None] | None = None,
+    ) -> Iterator[list[dict[str, Any]]]:
         """A list, page by page."""
 
 
@@ -47,8 +56,9 @@ class Workload:
         role: what it is.
         namespace: where it runs.
         name: of the Deployment.
-        release: the Helm release that it belongs to (the label ``app.kubernetes.io/instance``).
+        release: the Helm release that it belongs to, by Helm's annotation or the label ``app.kubernetes.io/instance``.
         container: its main container, seen from inside.
+        live: whether it is there; else it is what a release's manifest says.
     """
 
     role: Role
@@ -56,6 +66,7 @@ class Workload:
     name: str
     release: str
     container: Container
+    live: bool = True
 
 
 def role_of(deployment: Mapping[str, Any]) -> tuple[Role, Mapping[str, Any]] | None:
@@ -89,16 +100,27 @@ def workloads(api: Api, namespace: str, objects: ApiObjects) -> list[Workload]:
         objects: where the contents of ConfigMaps and Secrets are read.
     """
     found: list[Workload] = []
-    for page in api.pages(paths.of(DEPLOYMENTS, namespace)):
-        for deployment in page:
-            known = role_of(deployment)
-            if known is None:
-                continue
-            metadata = deployment["metadata"]
-            inside = Container(metadata["namespace"], _template(deployment), known[1], objects)
-            release = (metadata.get("labels") or {}).get("app.kubernetes.io/instance", metadata["name"])
-            found.append(Workload(known[0], metadata["namespace"], metadata["name"], release, inside))
+    for page in api.pages(paths.of(DEPLOYMENTS, namespace), restarted=found.clear):
+        found += [one for deployment in page if (one := workload(deployment, objects)) is not None]
     return sorted(found, key=lambda w: (w.role, w.namespace, w.name))
+
+
+def workload(deployment: Mapping[str, Any], objects: ApiObjects, *, live: bool = True) -> Workload | None:
+    """A Deployment as a part of the platform; None where it is none.
+
+    Args:
+        deployment: as the API gives it, or as a chart made it.
+        objects: where the contents of ConfigMaps and Secrets are read.
+        live: whether it is there.
+    """
+    known = role_of(deployment)
+    if known is None:
+        return None
+    metadata = deployment["metadata"]
+    inside = Container(metadata["namespace"], _template(deployment), known[1], objects)
+    by_label = (metadata.get("labels") or {}).get("app.kubernetes.io/instance", metadata["name"])
+    release = workloads_of.release_of(deployment) or by_label
+    return Workload(known[0], metadata["namespace"], metadata["name"], release, inside, live)
 
 
 def certificate_of_service(api: Api, namespace: str, name: str) -> tuple[str, str] | None:
@@ -140,12 +162,14 @@ class ApiObjects:
 
     Attributes:
         refused: what could not be read, in words.
+        would_be: objects by kind, namespace and name as Helm's releases have them: read where the live ones cannot be.
     """
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._read: dict[tuple[str, str, str], Mapping[str, Any] | None] = {}
         self.refused: dict[str, str] = {}
+        self.would_be: dict[tuple[str, str, str], Mapping[str, Any]] = {}
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
         """The texts of a ConfigMap by key."""
@@ -155,7 +179,10 @@ class ApiObjects:
     def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
         """The values of a Secret by key; what is no UTF-8 text is left out."""
         found = self.object(SECRETS, namespace, name)
-        return None if found is None else texts_of_secret(found.get("data") or {})
+        if found is None:
+            return None
+        plain = {str(key): str(value) for key, value in (found.get("stringData") or {}).items()}
+        return texts_of_secret(found.get("data") or {}) | plain
 
     def object(self, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
         """An object; None where there is none, or where we may not read it."""
@@ -163,12 +190,16 @@ class ApiObjects:
         if key not in self._read:
             try:
                 self._read[key] = self._api.get(paths.of(kind, namespace, name))
-            except faults.NotFound:
-                self._read[key] = None
-                self.refused[f"{_singular(kind)} {namespace}/{name}"] = "it is not there"
-            except faults.Forbidden as error:
-                self._read[key] = None
-                self.refused[f"{_singular(kind)} {namespace}/{name}"] = f"we may not read it ({error.rule})"
+            except (faults.NotFound, faults.Forbidden) as error:
+                made = self._read[key] = self.would_be.get(key)
+                why = (
+                    f"we may not read it ({error.rule})"
+                    if isinstance(error, faults.Forbidden)
+                    else "it is not there"
+                )
+                self.refused[f"{_singular(kind)} {namespace}/{name}"] = why + (
+                    "; what it held was read from its Helm release" if made is not None else ""
+                )
         return self._read[key]
 
 

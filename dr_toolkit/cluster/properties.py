@@ -70,8 +70,13 @@ def of_variable(name: str) -> str:
     return ".".join(fragment.replace("-", "") for fragment in name.removeprefix(PREFIX).lower().split("_"))
 
 
-def read(container: Container) -> Properties:
-    """Put a Console container's settings together."""
+def read(container: Container, below: Mapping[str, Value] | None = None) -> Properties:
+    """Put a Console container's settings together.
+
+    Args:
+        container: seen from inside.
+        below: settings by canonical path that hold where the container says nothing: a Helm release's values.
+    """
     unread = list(container.unread)
     variables = dict(container.environment)
     environment_file = _named_file(container, variables.get("CDK_ENV_FILE"), "CDK_ENV_FILE", unread)
@@ -84,7 +89,7 @@ def read(container: Container) -> Properties:
             content = _named_file(container, value, name, unread)
             path = of_variable(name.removesuffix(_FILE))
             values[path] = content or Value(None, value.origin)
-    return Properties(values, tuple(unread))
+    return Properties({**(below or {}), **values}, tuple(unread))
 
 
 def _is_property(name: str) -> bool:
@@ -128,18 +133,26 @@ def _of_yaml(container: Container, variables: Mapping[str, Value], unread: list[
     except yaml.YAMLError:
         unread.append(f"the file {path} ({file.origin}), which is not YAML")
         return {}
-    return dict(_flattened(document, "", file.origin, variables))
+    return dict(flattened(document, file.origin, variables))
 
 
-def _flattened(
-    node: Any, path: str, origin: Origin, variables: Mapping[str, Value]
+def flattened(
+    node: Any, origin: Origin, variables: Mapping[str, Value], path: str = ""
 ) -> Iterator[tuple[str, Value]]:
+    """Every setting of a document by its canonical path.
+
+    Args:
+        node: the document, or a part of it.
+        origin: where it lies.
+        variables: what ``${NAME}`` in it stands for.
+        path: of the part.
+    """
     if isinstance(node, Mapping):
         for key, value in node.items():
-            yield from _flattened(value, f"{path}.{key}" if path else str(key), origin, variables)
+            yield from flattened(value, origin, variables, f"{path}.{key}" if path else str(key))
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from _flattened(value, f"{path}.{index}", origin, variables)
+            yield from flattened(value, origin, variables, f"{path}.{index}")
     elif node is not None:
         text = str(node).lower() if isinstance(node, bool) else str(node)
         yield canonical(path), _shell(text, origin, variables)

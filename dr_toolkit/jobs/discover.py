@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dr_toolkit.cluster import platform, platform_facts, properties
+from dr_toolkit.cluster import faults, platform, platform_facts, platform_releases, properties
+from dr_toolkit.cluster.environment import Value
 from dr_toolkit.cluster.platform import Api, ApiObjects, Workload
+from dr_toolkit.cluster.platform_releases import PlatformRelease
 from dr_toolkit.errors import NothingToDo
 from dr_toolkit.jobs import discovered_bucket, discovered_database
 from dr_toolkit.jobs.discovered_database import Authority
@@ -28,30 +30,33 @@ def run(api: Api, namespaces: Sequence[str]) -> Discovery:
         NothingToDo: there is no Console and no Gateway.
     """
     objects = ApiObjects(api)
-    found = [w for namespace in namespaces or ("",) for w in platform.workloads(api, namespace, objects)]
-    if not found:
-        where = f"in {', '.join(namespaces)}" if namespaces else "in any namespace"
-        raise NothingToDo(
-            f"no Conduktor Console and no Gateway was found {where}",
-            hint="name the platform's namespace with -n; a Deployment is known by its labels, container or image",
-        )
+    releases = [
+        one for namespace in namespaces or ("",) for one in platform_releases.find(api, namespace, objects)
+    ]
+    found = _workloads(api, namespaces, objects, releases)
     components: list[Proposal] = []
-    missing: list[str] = []
+    missing = [
+        f"{w.namespace}/{w.name} does not run; what is here is what Helm release {w.release} would make"
+        for w in found
+        if not w.live
+    ]
     for workload in found:
+        release = platform_releases.of_workload(workload, releases)
+        below = release.settings(workload.role) if release else {}
         if workload.role == "console":
-            components += _databases(api, workload, components, missing)
+            components += _databases(api, workload, below, components, missing)
         elif workload.role == "cortex":
             proposal, lacking = discovered_bucket.propose(
-                _unused("cortex", components), properties.read(workload.container)
+                _unused("cortex", components), properties.read(workload.container, below)
             )
             components += [proposal] if proposal else []
             missing += lacking
     missing += _roles_not_found(found)
     components += _cluster_components(found, objects)
     missing += [f"{name}: {why}" for name, why in sorted(objects.refused.items())]
-    topics = tuple(topic for w in found if w.role == "gateway" for topic in gateway_topics(w))
+    topics = tuple(t for w in found if w.role == "gateway" for t in gateway_topics(w, releases))
     return Discovery(
-        tuple(Member(w.role, w.namespace, w.name, w.release, w.container.image) for w in found),
+        tuple(Member(w.role, w.namespace, w.name, w.release, w.container.image, w.live) for w in found),
         tuple(components),
         tuple(dict.fromkeys(missing)),
         _not_protected(topics),
@@ -59,9 +64,42 @@ def run(api: Api, namespaces: Sequence[str]) -> Discovery:
     )
 
 
-def gateway_topics(workload: Workload) -> tuple[str, ...]:
-    """The Kafka topics that hold a Gateway's state, under the names that its environment gives them."""
-    texts = {name: value.text for name, value in workload.container.environment.items() if value.text}
+def _workloads(
+    api: Api, namespaces: Sequence[str], objects: ApiObjects, releases: Sequence[PlatformRelease]
+) -> list[Workload]:
+    """What runs, and what Helm's releases would run.
+
+    Raises:
+        NothingToDo: there is neither.
+        Forbidden: it may not be looked for, and Helm knows nothing.
+    """
+    live: list[Workload] = []
+    refused: faults.Forbidden | None = None
+    for namespace in namespaces or ("",):
+        try:
+            live += platform.workloads(api, namespace, objects)
+        except faults.Forbidden as error:
+            refused = error
+            objects.refused[f"Deployments{f' of {namespace}' if namespace else ''}"] = (
+                f"we may not list them ({error.rule})"
+            )
+    found = live + platform_releases.absent(releases, live, objects)
+    if not found and refused is not None:
+        raise refused
+    if not found:
+        where = f"in {', '.join(namespaces)}" if namespaces else "in any namespace"
+        raise NothingToDo(
+            f"no Conduktor Console and no Gateway was found {where}",
+            hint="name the platform's namespace with -n; a Deployment is known by its labels, container or image, a Helm release by its chart",
+        )
+    return sorted(found, key=lambda w: (w.role, w.namespace, w.name))
+
+
+def gateway_topics(workload: Workload, releases: Sequence[PlatformRelease] = ()) -> tuple[str, ...]:
+    """The Kafka topics that hold a Gateway's state, under the names that its environment gives them, or its release's values."""
+    release = platform_releases.of_workload(workload, releases)
+    texts = release.environment() if release else {}
+    texts |= {name: value.text for name, value in workload.container.environment.items() if value.text}
     return tuple(platform_facts.gateway_topics(texts))
 
 
@@ -75,9 +113,13 @@ def _not_protected(topics: Sequence[str]) -> tuple[str, ...]:
 
 
 def _databases(
-    api: Api, workload: Workload, components: Sequence[Proposal], missing: list[str]
+    api: Api,
+    workload: Workload,
+    below: Mapping[str, Value],
+    components: Sequence[Proposal],
+    missing: list[str],
 ) -> list[Proposal]:
-    settings = properties.read(workload.container)
+    settings = properties.read(workload.container, below)
     missing += [f"{workload.namespace}/{workload.name}: {text} could not be read" for text in settings.unread]
     proposals: list[Proposal] = []
     main = discovered_database.place_of(settings, "database")

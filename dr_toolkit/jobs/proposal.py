@@ -70,6 +70,8 @@ class Member:
     name: str
     release: str
     image: str
+    live: bool = True
+    """Whether it is there; else its Helm release says that it should be."""
 
 
 @dataclass(frozen=True, slots=True)

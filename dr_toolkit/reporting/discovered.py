@@ -80,6 +80,7 @@ def document(discovery: Discovery) -> dict[str, Any]:
                 "name": m.name,
                 "release": m.release,
                 "image": m.image,
+                "live": m.live,
             }
             for m in discovery.members
         ],
@@ -98,7 +99,7 @@ def document(discovery: Discovery) -> dict[str, Any]:
 def _overview(discovery: Discovery) -> Iterator[str]:
     yield "# Found:"
     for m in discovery.members:
-        yield f"#   {m.role:<8} {_shown(m.namespace)}/{_shown(m.name)}, release {_shown(m.release)}, image {_shown(m.image)}"
+        yield f"#   {m.role:<8} {_shown(m.namespace)}/{_shown(m.name)}, release {_shown(m.release)}, image {_shown(m.image)}{'' if m.live else ' (does not run)'}"
     if discovery.all_missing:
         yield "#"
         yield "# NOT FOUND, or not readable:"

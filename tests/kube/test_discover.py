@@ -21,7 +21,7 @@ CANARIES = ["canary-main", "canary-sql", "canary-s3", "canary-sso"]
 RULES = [
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list"]},
     {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["get"]},
+    {"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["get", "list"]},
 ]
 """What docs/permissions.md says that discover needs."""
 
@@ -124,7 +124,10 @@ def identity(control_plane: ControlPlane, tmp_path: Path, namespaces: tuple[str,
 def test_a_platform_is_found_with_just_these_rights(
     control_plane: ControlPlane, platform: tuple[str, str], tmp_path: Path
 ) -> None:
-    """A configuration that is accepted, with databases, TLS, bucket, releases and the generated key; and no secret in it."""
+    """A configuration that `config check` accepts, with databases, TLS, bucket, releases and the generated key; and no secret in it.
+
+    The same from Helm's releases alone, after the workloads were deleted.
+    """
     namespace, databases = platform
     done = discover(identity(control_plane, tmp_path, platform), "-n", namespace, "--output", "json")
     assert done.returncode == 0, done.stderr
@@ -141,6 +144,29 @@ def test_a_platform_is_found_with_just_these_rights(
     assert len(found["gateway_topics"]) == 12
     assert not [canary for canary in CANARIES if canary in done.stdout + done.stderr]
     assert {"console-db", "sql-db", "cortex", "releases", "secrets"} == set(parse(found["config"]).components)
+    checked = subprocess.run(
+        [str(DRCTL), "-c", "/dev/stdin", "config", "check"],
+        input=found["config"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "the configuration is valid" in checked.stdout
+    assert any(line.startswith("sql-db: whether the server has TLS") for line in found["missing"])
+    for name in ("conduktor-console", "conduktor-console-cortex", "conduktor-gateway"):
+        control_plane.delete(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
+    control_plane.delete(f"/api/v1/namespaces/{namespace}/configmaps/conduktor-console-platform")
+    again = discover(tmp_path / "kubeconfig", "-n", namespace, "--output", "json")
+    assert again.returncode == 0, again.stderr
+    lost = json.loads(again.stdout)
+    assert [(m["role"], m["live"]) for m in lost["platform"]] == [
+        ("console", False),
+        ("cortex", False),
+        ("gateway", False),
+    ]
+    assert lost["components"] == found["components"]
+    assert lost["gateway_topics"] == found["gateway_topics"]
+    assert not [canary for canary in CANARIES if canary in again.stdout + again.stderr]
 
 
 def test_what_may_not_be_read_is_named(

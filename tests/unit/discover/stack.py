@@ -192,9 +192,17 @@ class FakeApi:
                 return found
         raise faults.NotFound("not found", on=str(place))
 
-    def pages(self, path: str) -> Iterator[list[dict[str, Any]]]:
+    def pages(
+        self, path: str, *, query: dict[str, str] | None = None, **_more: Any
+    ) -> Iterator[list[dict[str, Any]]]:
         place = paths.place_of(path)
         assert place is not None
+        if f"{place.resource}/*" in self._forbidden:
+            rule = paths.rule("list", place.group, place.resource)
+            raise faults.Forbidden("not allowed", rule=rule, on=str(place), hint="")
+        owned = "owner=helm" in (query or {}).get("labelSelector", "")
         for found in self._objects.get(place.resource, []):
+            if owned != ((found["metadata"].get("labels") or {}).get("owner") == "helm"):
+                continue
             if place.namespace in {"", found["metadata"]["namespace"]}:
                 yield [found]
