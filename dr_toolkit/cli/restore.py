@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dr_toolkit.cli import restore_platform
+from dr_toolkit.cli import restore_platform, restore_tar
 from dr_toolkit.cli.context import Context
 from dr_toolkit.cli.options import common, duration, epilog, moment
 
@@ -27,6 +27,7 @@ _EPILOG = epilog(
     "drctl restore --undo --dry-run",
     "drctl restore console-db --cleanup",
     "drctl restore console-base --to /var/lib/postgresql/restored",
+    "drctl restore console-base --tar - | tar -x -C /var/lib/postgresql/restored",
     "drctl restore releases --to ./releases",
     "drctl restore releases --diff",
     "drctl restore secrets",
@@ -66,6 +67,11 @@ _EPILOG = epilog(
     "--no-start",
     is_flag=True,
     help="For a postgres-base: only write the files; without pg_verifybackup, a start and a first query.",
+)
+@click.option(
+    "--tar",
+    type=click.Choice(["-"]),
+    help="For a postgres-base: the cluster as a plain tar on standard output, instead of --to.",
 )
 @click.option("--prefix", default="", metavar="PREFIX", help="For a bucket: only keys that begin with this.")
 @click.option("--exact", is_flag=True, help="For a bucket: delete objects that the snapshot does not have.")
@@ -126,6 +132,7 @@ def command(
     no_owner: bool,
     jobs: int,
     no_start: bool,
+    tar: str | None,
     prefix: str,
     exact: bool,
     history: str | None,
@@ -150,7 +157,7 @@ def command(
     context.configure_log()
     everything = (point, resume, no_scale, take_over, scale_timeout, mapping)
     if undo or cleanup:
-        others = (snapshot_id, at, to, tables, no_swap, no_owner, no_start, prefix, exact, history, diff)
+        others = (snapshot_id, at, to, tables, no_swap, no_owner, no_start, tar, prefix, exact, history, diff)
         if any(others) or any(everything) or (undo and cleanup):
             raise click.UsageError("--undo and --cleanup go with COMPONENT, --dry-run and --yes only")
         from dr_toolkit.cli import restore_back
@@ -163,7 +170,7 @@ def command(
     if tables and (to is None or to.startswith("file:")):
         raise click.UsageError("--table needs --to with the name or URL of a database")
     if component is None:
-        if any((snapshot_id, to, tables, no_swap, no_owner, no_start, prefix, exact, history, diff)):
+        if any((snapshot_id, to, tables, no_swap, no_owner, no_start, tar, prefix, exact, history, diff)):
             raise click.UsageError("name the COMPONENT that this option is for")
         options = restore_platform.Options(dry_run, yes, resume, no_scale, take_over, scale_timeout, mapping)
         restore_platform.whole(context, point, at, options)
@@ -189,6 +196,11 @@ def command(
         diff=diff,
         history=history,
     )
+    if tar:
+        if any((to, tables, no_swap, no_owner, no_start, prefix, exact, history, diff)):
+            raise click.UsageError("--tar goes with COMPONENT, --snapshot, --at and --dry-run only")
+        restore_tar.whole(context, request, dry_run=dry_run)
+        return
     _one(context, request, dry_run=dry_run, yes=yes)
 
 

@@ -77,15 +77,13 @@ def prepare(config: Config, repository: Repository, request: restore.Request) ->
             hint=f"drctl restore {request.component} --to /var/lib/postgresql/restored",
             unaffected="nothing was started",
         )
-    found, doubted = restore.choose(repository, request)
-    if found.header.kind != KIND:
-        raise errors.UsageError(f'snapshot "{found.id}" is no base backup', on=found.id)
+    found, doubted = chosen(repository, request)
     directory = Path(request.to).absolute()
     base_files.check_directory(directory, found.id)
     there = next(place for place in (directory, *directory.parents) if place.is_dir())
     free = shutil.disk_usage(there).free
     lost = (opening.moment(repository) - found.header.moment).total_seconds()
-    chosen = programs_for(config, found) if request.start else None
+    programs = programs_for(config, found) if request.start else None
     size = found.header.bytes_source
     if free < size and not (directory / base_files.MARKER).exists():
         raise errors.TargetError(
@@ -94,7 +92,19 @@ def prepare(config: Config, repository: Repository, request: restore.Request) ->
             hint="name a directory on a larger disk",
             unaffected="nothing was started",
         )
-    return Prepared(found, directory, size, free, lost, chosen, doubted)
+    return Prepared(found, directory, size, free, lost, programs, doubted)
+
+
+def chosen(repository: Repository, request: restore.Request) -> tuple[Snapshot, tuple[str, ...]]:
+    """The snapshot that is meant, and what speaks against it.
+
+    Raises:
+        UsageError: it is of another kind.
+    """
+    found, doubted = restore.choose(repository, request)
+    if found.header.kind != KIND:
+        raise errors.UsageError(f'snapshot "{found.id}" is no base backup', on=found.id)
+    return found, doubted
 
 
 def run(

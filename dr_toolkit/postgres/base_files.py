@@ -22,9 +22,9 @@ MARKER = ".drctl-restore.json"
 """In a directory that is not whole yet: which snapshot goes there."""
 THREADS = 4
 _WAITING = 32
-_LAST = FILES + "global/pg_control"
+LAST = FILES + "global/pg_control"
 """Written last: without it no server starts on half a cluster."""
-_LEFT_OUT = {FILES + name for name in ("standby.signal", "recovery.signal", "postmaster.pid", MARKER)}
+LEFT_OUT = {FILES + name for name in ("standby.signal", "recovery.signal", "postmaster.pid", MARKER)}
 """What the source's own state was, and what would lead a restored server elsewhere."""
 _PARTIAL = ".drctl-partial"
 
@@ -100,15 +100,15 @@ def _write_all(source: EntrySource, directory: Path, progress: Progress, sums: C
     with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-file") as pool:
         try:
             for info in source.entries(FILES):
-                if info.path in _LEFT_OUT:
+                if info.path in LEFT_OUT:
                     continue
-                target = directory / _relative(info)
+                target = directory / place_of(info)
                 if info.kind == "directory":
                     target.mkdir(exist_ok=True)
-                    target.chmod(_mode(info))
+                    target.chmod(mode_of(info))
                     continue
                 count += 1
-                if info.path == _LAST:
+                if info.path == LAST:
                     last = info, target
                     continue
                 waiting.append(pool.submit(_write_file, source, info, target, progress, sums))
@@ -119,7 +119,7 @@ def _write_all(source: EntrySource, directory: Path, progress: Progress, sums: C
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     if last is None:
-        raise Damaged("the snapshot has no control file", fault="structure", on=_LAST)
+        raise Damaged("the snapshot has no control file", fault="structure", on=LAST)
     _write_file(source, *last, progress, sums)
     return count
 
@@ -140,7 +140,7 @@ def _write_file(
         for piece in sums.through(path, source.read(info.path)):
             file.write(piece)
             progress.advance(len(piece))
-        os.fchmod(file.fileno(), _mode(info))
+        os.fchmod(file.fileno(), mode_of(info))
     partial.rename(target)
     progress.advance(0, 1)
 
@@ -152,14 +152,19 @@ def _write_manifest(content: bytes, target: Path) -> None:
     partial.rename(target)
 
 
-def _mode(info: EntryInfo) -> int:
+def mode_of(info: EntryInfo) -> int:
+    """Permissions of a file or directory: the source's, and never anything for others."""
     mode = info.meta.get("mode")
     default = 0o700 if info.kind == "directory" else 0o600
     return mode & 0o770 if isinstance(mode, int) else default
 
 
-def _relative(info: EntryInfo) -> PurePosixPath:
-    """The place below the directory: a stolen write key must not lead a restore out of it."""
+def place_of(info: EntryInfo) -> PurePosixPath:
+    """The place below the directory: a stolen write key must not lead a restore out of it.
+
+    Raises:
+        Damaged: it is none, or no file or directory.
+    """
     text = info.path.removeprefix(FILES)
     parts = text.split("/")
     if any(part in {"", ".", ".."} for part in parts) or info.kind not in {"file", "directory"}:

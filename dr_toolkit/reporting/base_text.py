@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dr_toolkit.jobs import base_archive
 from dr_toolkit.jobs.base_restore import Done, Prepared
 from dr_toolkit.reporting import documents
 from dr_toolkit.reporting.text import duration, size
@@ -78,3 +79,39 @@ def done_document(item: Done) -> dict[str, Any]:
         "seconds": {name: round(value, 3) for name, value in item.seconds.items()},
         "warnings": list(item.prepared.doubts),
     }
+
+
+def archive_plan(prepared: base_archive.Prepared) -> str:
+    """What a tar will hold, and how much time of data is lost."""
+    header = prepared.snapshot.header
+    lines = [
+        f"restore {header.component} from snapshot {header.id}",
+        f"  taken {header.time}, {duration(max(0.0, prepared.seconds_lost))} ago: what was written since then is not in it",
+        *(f"  WARNING: {doubt}" for doubt in prepared.doubts),
+        f"  content {size(header.bytes_source)}, as a tar to standard output: not verified and not started",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def archive_plan_document(prepared: base_archive.Prepared) -> dict[str, Any]:
+    """The same for scripts."""
+    return {
+        "component": prepared.snapshot.header.component,
+        "snapshot": documents.snapshot(prepared.snapshot),
+        "to": "-",
+        "bytes": prepared.snapshot.header.bytes_source,
+        "seconds_lost": round(prepared.seconds_lost, 1),
+        "replaces": False,
+        "start": False,
+        "warnings": list(prepared.doubts),
+    }
+
+
+def archive_done(item: base_archive.Done) -> str:
+    """What was written, and what to do next."""
+    header = item.prepared.snapshot.header
+    return (
+        f"the tar has the cluster of snapshot {header.id}: {item.files} files, {size(header.bytes_source)}, "
+        f"took {duration(item.seconds['write'])}\n"
+        "next: pg_verifybackup on the directory that it was unpacked into, then start PostgreSQL there"
+    )

@@ -50,6 +50,13 @@ verify: {{programs: "{server._server_programs}"}}
             env=self.environment, capture_output=True, text=True, timeout=200, check=False,
         )  # fmt: skip
 
+    def give(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """A restore whose answer is content."""
+        return subprocess.run(
+            [DRCTL, "-c", self.config, "restore", "base", *arguments],
+            env=self.environment, capture_output=True, timeout=200, check=False,
+        )  # fmt: skip
+
     def json(self, *arguments: str, code: int = 0) -> dict:
         done = self.run(*arguments, "--output", "json")
         assert done.returncode == code, done.stdout + done.stderr
@@ -149,6 +156,40 @@ def test_a_directory_of_somebody_is_not_touched(site: Site) -> None:
     (place / ".drctl-restore.json").write_text(json.dumps({"snapshot": taken["id"] + "x"}))
     assert "unfinished" in site.json("restore", "base", "--to", str(place), code=1)["error"]["message"]
     assert site.json("restore", "base", code=2)["error"]["code"] == "usage"
+
+
+def test_a_cluster_comes_through_a_pipe(site: Site) -> None:
+    """``--tar -``: a plain tar and nothing else on standard output, which ``pg_verifybackup`` and a server accept once it is unpacked."""
+    names = ("postgres", 'Odd "näme"')
+    expected = [content(site.server.dsn(name)) for name in names]
+    site.backup()
+    place = site.root / "unpacked"
+    place.mkdir(mode=0o700)
+    given = site.give("--tar", "-")
+    assert given.returncode == 0, given.stderr
+    assert b"next: pg_verifybackup" in given.stderr
+    subprocess.run(["tar", "-x", "-C", place], input=given.stdout, check=True)
+    subprocess.run([site.server.bin_dir / "pg_verifybackup", place], check=True, capture_output=True)
+    assert restored_content(site, place) == expected
+
+
+def test_a_damaged_snapshot_gives_no_whole_tar(site: Site) -> None:
+    """The stream ends with code 3 and in the middle of a file: ``tar`` says so, and no server starts on what it unpacked."""
+    site.backup()
+    [*_others, largest] = sorted(
+        (site.root / "repository" / "packs").rglob("*"), key=lambda path: path.stat().st_size
+    )
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    given = site.give("--tar", "-")
+    assert given.returncode == 3
+    assert b"damaged" in given.stderr or b"does not" in given.stderr
+    listed = subprocess.run(["tar", "-t"], input=given.stdout, capture_output=True, check=False)
+    assert listed.returncode != 0
+    assert b"global/pg_control" not in listed.stdout
+    assert site.run("restore", "base", "--tar", "-", "--output", "json").returncode == 2
+    assert site.run("restore", "base", "--tar", "-", "--no-start").returncode == 2
 
 
 def test_an_interrupted_restore_continues(site: Site) -> None:

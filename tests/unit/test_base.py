@@ -1,15 +1,17 @@
 """Pure parts of base backups: the tar stream, WAL segments, and what a server must be to be backed up."""
 
 import io
+import subprocess
 import tarfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from dr_toolkit import errors
 from dr_toolkit.log import NoProgress
-from dr_toolkit.postgres import base_checks, base_files, base_manifest
+from dr_toolkit.postgres import base_archive, base_checks, base_files, base_manifest
 from dr_toolkit.postgres.base_checks import BaseFacts
 from dr_toolkit.postgres.base_manifest import WalRange
 from dr_toolkit.postgres.base_tar import TarStream
@@ -160,3 +162,73 @@ def test_a_snapshot_without_a_control_file_is_no_cluster(tmp_path: Path):
     source.paths.pop()
     with pytest.raises(errors.Damaged, match="control file"):
         base_files.write_cluster(source, tmp_path / "data", "s", NoProgress())
+
+
+class Files:
+    """An ``EntrySource`` of files with content; ``breaks`` fails when it is read, after ``after`` pieces."""
+
+    def __init__(self, files: dict[str, bytes], *, breaks: str = "", after: int = 0) -> None:
+        self.files = {f"cluster/{name}": data for name, data in sorted(files.items())}
+        self.breaks, self.after = f"cluster/{breaks}", after
+
+    def entries(self, prefix: str = "") -> Iterator[EntryInfo]:
+        for path, data in self.files.items():
+            kind = "directory" if path.endswith("global") else "file"
+            yield EntryInfo(path, kind, len(data), {"mode": 0o600})
+
+    def read(self, path: str) -> Iterator[bytes]:
+        if path == "backup_manifest":
+            yield b'{"Files": [], "WAL-Ranges": []}'
+            return
+        for number, start in enumerate(range(0, len(self.files[path]), 1000)):
+            if (path, number) == (self.breaks, self.after):
+                break
+            yield self.files[path][start : start + 1000]
+        if path == self.breaks:
+            raise errors.Damaged("it does not open", fault="tag")
+
+
+WHOLE = {
+    "PG_VERSION": b"18\n",
+    "base": b"x" * 2500,
+    "global": b"",
+    "global/1": bytes(3 << 20),
+    "global/pg_control": b"control",
+    "z": b"",
+}
+
+
+def as_archive(source: Files) -> bytes:
+    out = io.BytesIO()
+    base_archive.write_archive(source, out, datetime(2026, 1, 2, tzinfo=UTC), NoProgress())
+    return out.getvalue()
+
+
+def test_a_cluster_is_a_plain_archive():
+    """Everything is in it, what a start needs comes last, and two blocks of zeros end it."""
+    data = as_archive(Files(WHOLE | {"standby.signal": b""}))
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r|") as tar:
+        found = {m.name: (file.read() if (file := tar.extractfile(m)) else b"") for m in tar}
+    assert list(found)[-2:] == ["global/pg_control", "backup_manifest"]
+    assert {name: data for name, data in found.items() if name != "backup_manifest"} == WHOLE
+    assert data.endswith(bytes(1024))
+
+
+@pytest.mark.parametrize(
+    ("breaks", "after"),
+    [("PG_VERSION", 0), ("base", 0), ("base", 2), ("global/1", 1), ("global/pg_control", 0)],
+)
+def test_a_broken_archive_is_known_as_one(breaks: str, after: int):
+    """Wherever reading fails, GNU tar and Python refuse the stream, and no control file is in it."""
+    out = io.BytesIO()
+    with pytest.raises(errors.Damaged):
+        base_archive.write_archive(
+            Files(WHOLE, breaks=breaks, after=after), out, datetime(2026, 1, 2, tzinfo=UTC), NoProgress()
+        )
+    data = out.getvalue()
+    listed = subprocess.run(["tar", "-t"], input=data, capture_output=True, check=False)
+    assert listed.returncode != 0
+    assert b"pg_control" not in listed.stdout or breaks == "global/pg_control"
+    with pytest.raises(tarfile.ReadError), tarfile.open(fileobj=io.BytesIO(data), mode="r|") as tar:
+        for member in tar:
+            tar.extractfile(member)
