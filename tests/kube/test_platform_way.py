@@ -12,6 +12,7 @@ from devstack.postgres import PostgresServer
 from dr_toolkit.cluster import replicas
 from dr_toolkit.cluster.client import Cluster
 from dr_toolkit.config import ClusterConfig
+from tests.health_server import HealthServer
 from tests.integration.test_gate import Site, drop, names
 
 IMAGE = "example.invalid/console:1.46.0"
@@ -84,6 +85,33 @@ def test_gate_and_restore_bring_the_application_to_rest_and_back(site):
     release(site.plane, site.namespace, 2, "pending-upgrade")
     pending = site.gate("console", "--reuse", "1h", code=3)
     assert names(pending) == [("release", None)]
+
+
+def test_after_an_upgrade_the_applications_answer_for_themselves(site):
+    """Both ready, the new version, no row less, a new snapshot: OK; not ready, the old version and fewer rows: NOT OK, with the way back."""
+    before = site.gate("--point", "before")
+    sql.execute(site.dsn, "INSERT INTO users VALUES (501, 'new')")
+    with HealthServer() as server:
+        console = f"console: {{kind: console, namespace: {site.namespace}"
+        more = f"  gateway: {{kind: gateway, namespace: {site.namespace}, workloads: [deployment/console], url: {server.url}}}\n"
+        text = site.config.read_text().replace(console, f"{console}, url: {server.url}")
+        text = text.replace("platform: {console", "platform:\n  console").replace("}}\n", "}\n" + more)
+        site.config.write_text(text)
+        server.versions = b'{"platform": "1.48.0", "gateway": "3.10.0"}'
+        asked = ("post-upgrade", "console", "--point", "before", "--to-version", "1.48.0")
+        good = site.json(*asked)["after"]
+        found = {(c["check"], c["component"]): c["text"] for c in good["checks"] if c["state"] == "ok"}
+        assert (good["ok"], good["reasons"]) == (True, [])
+        assert "version 1.48.0" in found["health", "console"]
+        assert "version 3.10.0" in found["health", "gateway"]
+        assert "2 tables, none smaller: 501 rows, now 502" in found["counts", "console-db"]
+        assert good["snapshots"][0]["id"] > before["snapshots"][0]["id"]
+        server.status, server.versions = 503, b'{"platform": "1.46.0"}'
+        sql.execute(site.dsn, "DELETE FROM users WHERE id < 100")
+        bad = site.run(*asked, "--wait", "1s")
+    assert (bad.returncode, bad.stdout.splitlines()[0]) == (3, "NOT OK")
+    for said in ("answers 503", "has 402 rows, and had 500", "1.46.0", "drctl restore console-db --snapshot"):
+        assert said in bad.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
