@@ -9,6 +9,7 @@ import http.client
 import json
 import ssl
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -40,11 +41,13 @@ class ApiProxy:
         plan: called with method, path (with its query) and headers; ``None`` forwards, ``DROP`` and ``CUT`` forward and break the
             answer, else (status, headers, body) is the answer.
         seen: method and path of each request.
+        skew: seconds by which the server's clock seems to be ahead.
     """
 
     def __init__(self, server: str | None = None, ca_file: Path | None = None) -> None:
         self.plan = lambda _method, _path, _headers: None
         self.seen: list[tuple[str, str]] = []
+        self.skew = 0.0
         self._server, self._ca = server, ca_file
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
@@ -106,6 +109,10 @@ class ApiProxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def date_time_string(self, timestamp=None):
+                """The time that the answer tells."""
+                return super().date_time_string((timestamp or time.time()) + proxy.skew)
 
             def log_message(self, *_):
                 """Say nothing."""

@@ -80,6 +80,11 @@ class Cluster:
         return self._connection.host
 
     @property
+    def namespace(self) -> str:
+        """The namespace that is ours: of the service account, or of the kubeconfig's context; empty where none is named."""
+        return self._connection.namespace
+
+    @property
     def date(self) -> datetime | None:
         """The server's clock, as its last answer told it."""
         try:

@@ -27,11 +27,27 @@ class Connection:
     """One way to the server, with the credentials that were good when it was made."""
 
     def __init__(self, config: ClusterConfig) -> None:
+        self._config = config
         self.configuration = _configuration(config)
         self.configuration.connection_pool_maxsize = _CONNECTIONS
         self.pool: Any = RESTClientObject(self.configuration).pool_manager
         self.host = str(self.configuration.host).rstrip("/")
         self._masked = ""
+
+    @property
+    def namespace(self) -> str:
+        """Of the service account, or of the kubeconfig's context; empty where none is named."""
+        try:
+            if _in_cluster(self._config):
+                return (
+                    Path(incluster_config.SERVICE_TOKEN_FILENAME).with_name("namespace").read_text().strip()
+                )
+            contexts, current = kube_config.list_kube_config_contexts(config_file=_file(self._config))
+        except (ConfigException, OSError):
+            return ""
+        wanted = self._config.context
+        chosen = next((one for one in contexts if one.get("name") == wanted), None) if wanted else current
+        return str(((chosen or {}).get("context") or {}).get("namespace") or "")
 
     def authorization(self) -> dict[str, str]:
         """The header that says who asks. A service account's token is read from its file again after a minute."""
@@ -50,18 +66,16 @@ class Connection:
 def _configuration(config: ClusterConfig) -> Configuration:
     made = Configuration()
     made.retries = False
-    service_account = (
-        Path(incluster_config.SERVICE_TOKEN_FILENAME).is_file()
-        and incluster_config.SERVICE_HOST_ENV_NAME in os.environ
-    )
     try:
-        if config.in_cluster or (service_account and not config.names_a_kubeconfig):
+        if _in_cluster(config):
             incluster_config.load_incluster_config(made)
             return made
-        file = config.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
         with _library_complaints() as complaints:
             kube_config.load_kube_config(
-                config_file=file, context=config.context, client_configuration=made, persist_config=False
+                config_file=_file(config),
+                context=config.context,
+                client_configuration=made,
+                persist_config=False,
             )
     except ConfigException as error:
         raise _no_way(str(error)) from error
@@ -72,6 +86,19 @@ def _configuration(config: ClusterConfig) -> Configuration:
     if not made.host or made.host.rstrip("/") == "http://localhost":
         raise _no_way("the kubeconfig names no server")
     return made
+
+
+def _in_cluster(config: ClusterConfig) -> bool:
+    """Whether the pod's service account is used: because it was asked for, or because it is there."""
+    there = (
+        Path(incluster_config.SERVICE_TOKEN_FILENAME).is_file()
+        and incluster_config.SERVICE_HOST_ENV_NAME in os.environ
+    )
+    return bool(config.in_cluster) or (there and not config.names_a_kubeconfig)
+
+
+def _file(config: ClusterConfig) -> str:
+    return config.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
 
 
 @contextmanager

@@ -132,17 +132,41 @@ def _containers(order: Order) -> int:
 
 
 def _quota(order: Order) -> dict[str, Any]:
-    number = _containers(order)
+    needed = demand(order.memory, order.cpu, _containers(order), str(order.size))
     hard = dict(order.quota) or {
-        "pods": "1",
-        "requests.memory": _times(order.memory, number),
-        "limits.memory": _times(order.memory, number),
-        "requests.cpu": _times(order.cpu, number),
-        "requests.storage": str(order.size),
-        "persistentvolumeclaims": "1",
-        "services": "0",
-    }
+        name: needed[name]
+        for name in (
+            "pods",
+            "requests.memory",
+            "limits.memory",
+            "requests.cpu",
+            "requests.storage",
+            "persistentvolumeclaims",
+        )
+    } | {"services": "0"}
     return _object("v1", "ResourceQuota") | {"spec": {"hard": hard}}
+
+
+def demand(memory: str, cpu: str, containers: int, size: str) -> dict[str, str]:
+    """What a scratch namespace takes of a quota, by the quota's names.
+
+    Args:
+        memory: of each container.
+        cpu: of each container.
+        containers: how many there are.
+        size: of its volume; 0 for none.
+    """
+    volumes = "1" if size != "0" else "0"
+    return {
+        "pods": "1",
+        "requests.memory": _times(memory, containers),
+        "limits.memory": _times(memory, containers),
+        "requests.cpu": _times(cpu, containers),
+        "requests.storage": size,
+        "persistentvolumeclaims": volumes,
+        "secrets": "1",
+        "count/jobs.batch": "1",
+    }
 
 
 def _times(quantity: str, number: int) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from dr_toolkit import clock, errors
 from dr_toolkit.cluster import (
     helm_storage,
-    paths,
     platform_facts,
     releases,
     rights,
@@ -19,7 +18,7 @@ from dr_toolkit.cluster import (
 from dr_toolkit.cluster.platform_facts import Known
 from dr_toolkit.cluster.rights import Need
 from dr_toolkit.config import Config, HelmConfig, SecretsConfig
-from dr_toolkit.jobs import clusters, helm_gate
+from dr_toolkit.jobs import clusters, doctor_scratch, helm_gate
 from dr_toolkit.jobs.findings import Finding, of_clock, of_error
 
 if TYPE_CHECKING:
@@ -43,8 +42,8 @@ def touches(config: Config) -> bool:
 
 
 def scratch(config: Config) -> bool:
-    """Whether verification restores into a namespace."""
-    return str(config.verify.scratch) == "namespace"
+    """Whether verification restores into a namespace, or may be told to (``--in namespace``)."""
+    return config.verify.scratch == "namespace" or config.verify.namespace is not None
 
 
 def look(config: Config) -> Iterator[Finding]:
@@ -61,7 +60,9 @@ def look(config: Config) -> Iterator[Finding]:
             yield from _releases(config, cluster)
             yield from _platform(config, cluster)
             if scratch(config):
-                yield from _scratch(config, cluster)
+                yield from doctor_scratch.look(config, cluster)
+            own = [cluster.namespace] if cluster.namespace else []
+            yield from doctor_scratch.room([*own, *_namespaces(config, HelmConfig)], cluster)
     except errors.DrctlError as error:
         yield of_error(AREA, "cluster", error, "nothing in the cluster can be backed up or compared")
         yield topics({}, known=False)
@@ -283,43 +284,3 @@ def topics(environment: Mapping[str, str], *, known: bool, on: str = "") -> Find
         "replicate these topics with their configuration to another Kafka cluster (MirrorMaker 2)",
         on,
     )
-
-
-def _scratch(config: Config, cluster: Cluster) -> Iterator[Finding]:
-    """Whether a scratch namespace could be made: admission is asked, nothing is made."""
-    name = f"drctl-doctor-{clock.now():%Y%m%d%H%M%S}"
-    labels = {"drctl/scratch": "true", "pod-security.kubernetes.io/enforce": "restricted"}
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-    try:
-        cluster.create("/api/v1/namespaces", body, query={"dryRun": "All"})
-    except errors.SourceError as error:
-        yield of_error(AREA, "scratch", error, "verify --restore cannot make its scratch namespace")
-    else:
-        yield Finding("ok", AREA, "a scratch namespace with Pod Security level restricted may be made")
-    wanted = getattr(getattr(config.verify, "namespace", None), "storage_class", None)
-    if wanted is None:
-        yield Finding("ok", AREA, "scratch uses an emptyDir of the node: no storage class is needed")
-        return
-    try:
-        found = cluster.find(paths.of("apis/storage.k8s.io/v1/storageclasses", name=str(wanted)))
-    except errors.SourceError as error:
-        yield Finding(
-            "note",
-            AREA,
-            f'storage class "{wanted}" was not looked at: {error.message}',
-            "a scratch volume may wait for ever",
-            error.hint or "",
-            "scratch",
-        )
-        return
-    if found is None:
-        yield Finding(
-            "failed",
-            AREA,
-            f'there is no storage class "{wanted}"',
-            "the volume of a scratch namespace would wait for ever",
-            "correct verify.namespace.storage_class (kubectl get storageclass), or leave it out",
-            "scratch",
-        )
-    else:
-        yield Finding("ok", AREA, f'storage class "{wanted}" is there')

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import yaml
 
 from dr_toolkit import config
-from dr_toolkit.cluster import platform_facts, rights
+from dr_toolkit.cluster import platform_facts, quotas, rights
 from dr_toolkit.cluster.helm_storage import Facts
 from dr_toolkit.cluster.platform_facts import Known
 from dr_toolkit.cluster.releases import State
 from dr_toolkit.cluster.rights import Need
 from dr_toolkit.cluster.secret_facts import Origin
-from dr_toolkit.jobs import doctor_cluster, findings
+from dr_toolkit.jobs import doctor_cluster, doctor_scratch, findings
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
@@ -186,3 +187,71 @@ def test_gateways_topics_are_named_as_its_environment_names_them():
     assert "my-acls" in own
     assert "_conduktor_edge_acls" not in own
     assert "nothing here protects them" in doctor_cluster.topics({}, known=False).what
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1500m", "1.5"), ("2", "2"), ("1Gi", str(2**30)), ("1G", str(10**9)), ("1.5Ki", "1536"), ("1e3", "1000"),
+     ("12E", str(12 * 10**18)), ("100u", "0.0001"), ("-1", "-1"), ("", None), ("much", None), ("1.2.3", None), ("1Gb", None)],
+)  # fmt: skip
+def test_quantities_are_read_as_kubernetes_writes_them(text, number):
+    assert quotas.amount(text) == (None if number is None else Decimal(number))
+
+
+@pytest.mark.parametrize(
+    ("quota", "words"),
+    [
+        ({}, ""),
+        ({"limits.memory": "2Gi", "requests.cpu": "2", "pods": "1"}, ""),
+        ({"services": "0", "count/configmaps": "1"}, ""),
+        ({"limits.memory": "1Gi"}, "limits.memory 1Gi, and 2Gi is needed"),
+        ({"cpu": "1999m"}, "cpu 1999m, and 2 is needed"),
+        ({"count/pods": "0"}, "count/pods 0, and 1 is needed"),
+        ({"limits.cpu": "8"}, "limits.cpu, which its containers do not say"),
+        ({"requests.storage": "1Gi"}, "requests.storage 1Gi, and 20Gi is needed"),
+    ],
+)
+def test_a_scratch_quota_that_refuses_its_own_pod_is_named(quota, words):
+    """Two containers of 1 CPU and 1 GiB, and a volume of 20 GiB."""
+    wanted = config.ScratchNamespaceConfig(
+        image=f"r/d@sha256:{'1' * 64}", storage_class="fast", size="20Gi", quota=quota
+    )
+    found = doctor_scratch.of_quota(wanted, containers=2)
+    assert (found.level, words in found.what) == ("failed" if words else "ok", True)
+
+
+def test_a_quota_that_is_used_up_is_named_with_what_fills_it():
+    """Only what a Pod takes: a full count of Services keeps no Job from running."""
+    full = {
+        "metadata": {"name": "q"},
+        "status": {"hard": {"pods": "2", "services": "1"}, "used": {"pods": "2", "services": "1"}},
+    }
+    free = {
+        "metadata": {"name": "f"},
+        "status": {"hard": {"requests.memory": "2Gi"}, "used": {"requests.memory": "1024Mi"}},
+    }
+    found = list(doctor_scratch.of_quotas("n", [full, free, {"metadata": {"name": "new"}}]))
+    assert [(one.level, one.what) for one in found] == [
+        ("warning", 'quota "q" of namespace "n" is used up: pods 2 of 2'),
+        ("ok", '2 quotas of namespace "n" leave room for another Pod'),
+    ]  # fmt: skip
+
+
+def test_labels_that_a_webhook_changes_and_classes_that_make_no_volume():
+    asked = {"drctl/scratch": "true", "pod-security.kubernetes.io/enforce": "restricted"}
+    assert doctor_scratch.of_labels(asked, asked | {"kubernetes.io/metadata.name": "x"}).level == "ok"
+    changed = doctor_scratch.of_labels(asked, asked | {"pod-security.kubernetes.io/enforce": "privileged"})
+    assert (changed.level, "enforce=privileged" in changed.what) == ("failed", True)
+    assert doctor_scratch.of_storage_class("x", None).level == "failed"
+    assert (
+        doctor_scratch.of_storage_class("x", {"provisioner": "kubernetes.io/no-provisioner"}).level
+        == "warning"
+    )
+    assert doctor_scratch.of_storage_class("x", {"provisioner": "ebs.csi.aws.com"}).level == "ok"
+
+
+def test_a_scratch_section_is_looked_at_also_where_it_is_not_the_usual_way():
+    """`--in namespace` needs its rights, whatever verify.scratch says."""
+    image = f"r/d@sha256:{'1' * 64}"
+    found = read("  k: {type: key-file, path: /k}", f"verify: {{namespace: {{image: '{image}'}}}}\n")
+    assert any(one.resource == "jobs" for one in doctor_cluster.needed(found))
