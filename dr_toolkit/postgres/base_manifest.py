@@ -50,6 +50,11 @@ class _Manifest(msgspec.Struct):
     ranges: list[_Range] = msgspec.field(name="WAL-Ranges")
 
 
+_DECODER = msgspec.json.Decoder(_Manifest)
+_DECODER_OF_WHOLE = msgspec.json.Decoder(_Whole)
+"""Made here, by one thread: msgspec crashes the process when two threads meet a type for the first time at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class WalRange:
     """WAL that recovery needs: from ``start`` up to ``end`` (bytes of WAL), on one timeline."""
@@ -72,7 +77,7 @@ def wal_ranges(manifest: bytes) -> list[WalRange]:
         SourceError: it is no manifest that we know.
     """
     try:
-        found = msgspec.json.decode(manifest, type=_Manifest)
+        found = _DECODER.decode(manifest)
         ranges = [WalRange(r.timeline, parse_lsn(r.start), parse_lsn(r.end)) for r in found.ranges]
     except (msgspec.MsgspecError, ValueError) as error:
         raise SourceError(
@@ -124,7 +129,7 @@ def of_restored(manifest: bytes, checksums: Mapping[str, tuple[int, int]]) -> by
 
 def _whole(manifest: bytes) -> _Whole:
     try:
-        return msgspec.json.decode(manifest, type=_Whole)
+        return _DECODER_OF_WHOLE.decode(manifest)
     except msgspec.MsgspecError as error:
         raise SourceError(f"a backup manifest cannot be understood: {error}") from error
 

@@ -25,6 +25,9 @@ class _Head(msgspec.Struct):
     files: list[tuple[str, int]]
 
 
+_DECODER = msgspec.json.Decoder(_Head)
+"""Made here, by one thread: msgspec crashes the process when two threads meet a type for the first time at once."""
+
 @dataclass(slots=True)
 class Marks:
     """Marks of files, by path.
@@ -50,7 +53,7 @@ class Marks:
         """
         line, _, body = note.partition(b"\n")
         try:
-            head = msgspec.json.decode(line, type=_Head)
+            head = _DECODER.decode(line)
         except msgspec.MsgspecError as error:
             raise SourceError(f"the marks of the parent's pages cannot be understood: {error}") from error
         if head.format != _FORMAT or sum(count for _path, count in head.files) * _MARK.itemsize != len(body):
