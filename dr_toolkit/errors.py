@@ -29,7 +29,7 @@ and whether a retry makes sense; an instance says what failed, ``on`` which thin
     │   ├── StoreUnreachable        5  the repository's storage
     │   ├── SourceUnreachable       5  a source or a target server
     │   └── KeyUnreachable          5  a recipient's service
-    └── Interrupted               130/143  SIGINT, SIGTERM
+    └── Interrupted               130/143  SIGINT, SIGTERM (129: SIGHUP)
 """
 
 from __future__ import annotations
@@ -240,10 +240,10 @@ class KeyUnreachable(Unreachable):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM. Not an ``Exception``, so that no retry can swallow it.
+    """SIGINT, SIGTERM or SIGHUP. Not an ``Exception``, so that no retry can swallow it.
 
     Args:
-        signal_number: 2 or 15; the exit code is 128 more.
+        signal_number: 2, 15 or 1; the exit code is 128 more.
     """
 
     code: ClassVar[str] = "interrupted"

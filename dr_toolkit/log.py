@@ -78,6 +78,12 @@ class Logger:
         """Something failed."""
         self._write("error", event, fields)
 
+    def answered(self, event: str, **fields: Any) -> None:
+        """Something failed, and the command's answer says so: a person reads it once, unless ``-v`` is given; JSON always has it."""
+        settings = _settings
+        if settings is not None and (settings.format == "json" or settings.level <= _LEVELS["info"]):
+            self._write("error", event, fields)
+
     def _write(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
         settings = _settings
         if settings is None or _LEVELS[level] < settings.level:

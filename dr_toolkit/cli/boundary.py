@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -35,11 +35,12 @@ def guarded(run: Callable[[], object], context: Context) -> int:
     return result if isinstance(result, int) else 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def signals() -> Iterator[None]:
-    """The first SIGINT or SIGTERM raises ``Interrupted`` in the main thread, so that everything is cleaned up.
+    """The first SIGINT, SIGTERM or SIGHUP raises ``Interrupted`` in the main thread, so that everything is cleaned up.
 
-    The second says that this takes its time; the third ends the process at once (its programs die with it).
+    The second says that this takes its time; the third ends the process at once (its programs die with it). A lost terminal (SIGHUP) is
+    waited for by nobody, and ``nohup`` is obeyed.
     """
     count = 0
 
@@ -50,9 +51,13 @@ def signals() -> Iterator[None]:
             raise errors.Interrupted(number)
         if count >= _LAST_SIGNAL:
             os._exit(128 + number)
-        os.write(2, b"drctl: cleaning up; once more to end without\n")
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            os.write(2, b"drctl: cleaning up; once more to end without\n")
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
@@ -71,10 +76,10 @@ def _exit_code(error: BaseException, context: Context) -> int:
         return _OURS
     if isinstance(error, KeyboardInterrupt):
         error = errors.Interrupted(signal.SIGINT)
-    fields = describe(error)
-    show(fields, context)
-    if not isinstance(error, (errors.Interrupted, click.ClickException, click.Abort)):
-        _details(error, context)
+    with contextlib.suppress(OSError):  # nobody can be told; the code remains
+        show(describe(error), context)
+        if not isinstance(error, (errors.Interrupted, click.ClickException, click.Abort)):
+            _details(error, context)
     return (
         error.exit_code if isinstance(error, (errors.DrctlError, errors.Interrupted)) else _plain_code(error)
     )
@@ -137,8 +142,10 @@ def show(fields: dict[str, Any], context: Context) -> None:
     """Print an error: the JSON document where one is expected and none was given, else a log event or text on standard error."""
     fields = log.masked_document(fields)
     if context.as_json and not context.answered and fields["code"] != errors.OutputError.code:
-        context.emit({"error": fields}, "")
-    elif context.log_format == "json":
+        with contextlib.suppress(errors.OutputError):
+            context.emit({"error": fields}, "")
+            return
+    if context.log_format == "json":
         context.configure_log()
         log.get("cli").error(fields["message"], **{k: v for k, v in fields.items() if k != "message"})
     else:

@@ -12,7 +12,7 @@ _EPILOG = epilog('eval "$(drctl completion bash)"', "drctl completion zsh > ~/.z
 
 
 @click.command("completion", epilog=_EPILOG)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="[bash|zsh|fish]")
 @common
 def command(shell: str) -> None:
     """Print the completion script for a shell."""

@@ -29,7 +29,7 @@ def generate_file(context: Context, path: Path) -> None:
     key_file.generate(str(path))
     context.emit(
         {"path": str(path)},
-        f"{path} made; keep a copy away from this machine: without it, what it alone wraps is lost",
+        f"{path} made; keep a copy away from this machine: what it alone can open is lost with it",
     )
 
 

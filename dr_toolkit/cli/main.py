@@ -155,7 +155,7 @@ def _leave_no_core() -> None:
 
 
 def entry_point() -> None:
-    """The console script."""
+    """Run ``drctl`` and end the process."""
     _fill_streams()
     _leave_no_core()
     faulthandler.enable()  # a crash of native code says where, without any value

@@ -9,17 +9,28 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TransferSpeedColumn,
 )
+from rich.text import Text
 
 from dr_toolkit import clock
+from dr_toolkit.reporting.text import size
 
 _UPDATE_SECONDS = 0.1
 """Calls come for every chunk, thousands a second; eyes and terminals need ten."""
+
+
+class _Rate(ProgressColumn):
+    """Bytes a second, in the units of every answer; rich's own column counts in thousands."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{size(speed)}/s", style="progress.data.speed")
 
 
 class TerminalProgress:
@@ -45,8 +56,8 @@ class TerminalProgress:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(24),
-            DownloadColumn(),
-            TransferSpeedColumn(),
+            DownloadColumn(binary_units=True),
+            _Rate(),
         )
         more = (TextColumn("{task.fields[objects]}"), TimeElapsedColumn())
         with self._lock:

@@ -73,9 +73,15 @@ def load(path: Path | None) -> Config:
             data = stream.read(_LARGEST_FILE + 1)
         text = data.decode()
     except OSError as error:
-        raise ConfigError(f"the configuration cannot be read: {error.strerror}", on=str(file)) from error
+        raise ConfigError(
+            f"the configuration cannot be read: {error.strerror}",
+            on=str(file),
+            hint="check the name after -c or in DRCTL_CONFIG, and that this user may read the file",
+        ) from error
     except UnicodeDecodeError:
-        raise ConfigError("the configuration is not UTF-8 text", on=str(file)) from None
+        raise ConfigError(
+            "the configuration is not UTF-8 text", on=str(file), hint="save it as UTF-8, or name another file"
+        ) from None
     if len(data) > _LARGEST_FILE:
         raise ConfigError("the configuration is larger than 1 MiB", on=str(file))
     return parse(text, directory=file.absolute().parent, name=str(file))

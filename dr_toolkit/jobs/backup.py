@@ -102,7 +102,7 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
             made = _one(config, repository, name, component, request, progress)
         except errors.DrctlError as error:
             error.unaffected = error.unaffected or "earlier snapshots are as they were"
-            _log.error("backup failed", component=name, code=error.code, reason=error.message)
+            _log.answered("backup failed", component=name, code=error.code, reason=error.message)
             outcome.failures.append((name, error))
             continue
         finally:

@@ -68,7 +68,7 @@ def find(repository: Repository, wanted: str) -> Snapshot | Point:
 
     Raises:
         SnapshotMissing: there is none.
-        UsageError: it fits several.
+        UsageError: it fits several, or is the name of a component.
     """
     points = [p for p in repository.points() if wanted in {p.name, p.id}]
     if len(points) == 1:
@@ -80,6 +80,10 @@ def find(repository: Repository, wanted: str) -> Snapshot | Point:
             hint="give the id of the one you mean",
         )
     snapshots, _damaged = repository.snapshots()
+    if any(s.header.component == wanted for s in snapshots):
+        raise errors.UsageError(
+            f'"{wanted}" is a component, not a snapshot', hint=f"choose one of: drctl snapshots {wanted}"
+        )
     return selection.by_id(snapshots, None, wanted)
 
 

@@ -131,7 +131,9 @@ def generate(path: str) -> None:
         raise ConfigError(
             f'the key file "{path}" cannot be made: {error.strerror}',
             on=path,
-            hint="a key file is never replaced: choose another path",
+            hint="a key file is never replaced: choose another path"
+            if isinstance(error, FileExistsError)
+            else "choose a path in a directory that is there and that this user may write to",
         ) from error
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text)

@@ -28,6 +28,7 @@ class _Head(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Head)
 """Made here, by one thread: msgspec crashes the process when two threads meet a type for the first time at once."""
 
+
 @dataclass(slots=True)
 class Marks:
     """Marks of files, by path.

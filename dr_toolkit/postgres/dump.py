@@ -15,6 +15,7 @@ from dr_toolkit.postgres.dump_check import SourceSnapshot, source_snapshot
 from dr_toolkit.postgres.dump_environment import comparable
 from dr_toolkit.postgres.dump_wait import FIRST_S, lock_holders, told_while_waiting
 from dr_toolkit.postgres.globals import read_globals, write_globals
+from dr_toolkit.postgres.server import LARGE_OBJECTS
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.entries import EntrySink
 
@@ -171,8 +172,12 @@ def _said(stderr: str) -> str:
 
 
 def _hint(stderr: str) -> str | None:
+    if "permission denied for large object" in stderr:
+        return LARGE_OBJECTS
     if "permission denied" in stderr:
-        return "the backup's role needs pg_read_all_data (PostgreSQL 14 and newer), and SELECT on each large object"
+        return (
+            "the backup's role needs pg_read_all_data (PostgreSQL 14 and newer), or SELECT on what is named"
+        )
     if "row-level security" in stderr or "row security" in stderr:
         return "the backup's role needs BYPASSRLS, or the dump would leave rows out"
     if _LOCKED.search(stderr):

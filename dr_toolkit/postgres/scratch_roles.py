@@ -12,6 +12,8 @@ _WANTED = re.compile(r"(?:CREATE|ALTER) ROLE |GRANT ")
 _CREATE = re.compile(r'CREATE ROLE ("(?:[^"]|"")+"|[^\s;]+);')
 _PASSWORD = re.compile(r" PASSWORD '(?:[^']|'')*'")
 _ON_TABLESPACE = re.compile(r"(?:GRANT|ALTER) .*\bTABLESPACE\b")
+_GRANTED_BY = re.compile(r' GRANTED BY ("(?:[^"]|"")+"|[^\s;]+)(?=;$)')
+"""On a scratch server only its own superuser may grant a predefined role; who granted it at the source proves nothing here."""
 _LONGEST = 80
 
 
@@ -26,7 +28,7 @@ def apply(connection: server.Connection, script: bytes, needed: frozenset[str]) 
         if created and _name(created[1]) in existing:
             continue
         try:
-            server.query(connection, _PASSWORD.sub("", statement))
+            server.query(connection, _GRANTED_BY.sub("", _PASSWORD.sub("", statement)))
         except SourceError as error:
             notes.append(f'not on the scratch server: "{_shown(statement)}": {error.message}')
     existing = {row[0] for row in server.query(connection, "SELECT rolname FROM pg_catalog.pg_roles")}

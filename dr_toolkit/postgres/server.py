@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 Connection = psycopg.Connection[tuple[Any, ...]]
 Composable = sql.Composable
 
+LARGE_OBJECTS = (
+    "up to PostgreSQL 18 pg_read_all_data does not reach large objects: as a superuser, "
+    "ALTER ROLE … SET lo_compat_privileges = on for the backup's role, or GRANT SELECT ON LARGE OBJECT … to it"
+)
+"""What to do when large objects of others cannot be read."""
 _UNKNOWN_ENCODING = "SQL_ASCII"
 _TEXT_TYPES = ("text", "name", "varchar", "bpchar")
 _TIMEOUTS = """
@@ -153,14 +158,19 @@ def _translate(error: psycopg.Error, on: str) -> DrctlError:
 
 def _text(error: psycopg.Error) -> str:
     primary = error.diag.message_primary
-    return " ".join((primary or str(error)).split())
+    # libpq's own "connection to server at …" says it once more.
+    return " ".join((primary or str(error)).split()).removeprefix("connection failed: ")
 
 
 def _hint(text: str) -> str | None:
     if "password authentication failed" in text or "no password supplied" in text:
         return "check connection.user and what connection.password refers to"
+    if "permission denied for large object" in text:
+        return LARGE_OBJECTS
     if "permission denied" in text:
-        return "the backup's role needs pg_read_all_data (PostgreSQL 14 and newer), and SELECT on each large object"
+        return (
+            "the backup's role needs pg_read_all_data (PostgreSQL 14 and newer), or SELECT on what is named"
+        )
     if "certificate" in text or "SSL" in text:
         return "check connection.sslmode, sslrootcert, sslcert and sslkey"
     return None

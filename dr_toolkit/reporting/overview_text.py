@@ -97,7 +97,9 @@ def _point(p: PointState, *, best: bool) -> list[str]:
 def _commands(item: Overview) -> list[str]:
     ready = next((c for c in item.choices if c.snapshot is not None), None)
     if ready is None or ready.snapshot is None:
-        return ["there is nothing to restore from here: look at another copy of the repository\n"]
+        return [
+            "there is nothing to restore: take a first snapshot with drctl backup, or look at another copy of the repository\n"
+        ]
     lines = []
     if item.best is not None:
         name = item.best.point.id if _borne_twice(item) else item.best.point.name

@@ -42,7 +42,7 @@ def plan(prepared: Prepared) -> str:
     needed = "unknown" if found.bytes_needed is None else size(found.bytes_needed)
     lines.append(f"  space: needs about {needed}, free on the server: {free}")
     if found.clients and replaces(prepared):
-        lines.append(f"  {len(found.clients)} session(s) will be ended at the swap:")
+        lines.append(f"  sessions that will be ended at the swap: {len(found.clients)}")
         lines += [
             f"    {c.application or c.kind} ({c.user}, {c.address or 'local'}, pid {c.pid})"
             for c in found.clients[:_SHOWN_CLIENTS]

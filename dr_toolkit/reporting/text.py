@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from dr_toolkit import clock
 from dr_toolkit.jobs import inspect
 from dr_toolkit.jobs.backup import Outcome, Planned
 from dr_toolkit.jobs.initialise import Made
@@ -15,6 +17,7 @@ from dr_toolkit.repository.repository import Evidence, Point
 from dr_toolkit.repository.snapshot import Snapshot
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_TIME, _MORE = 16, 5
 _LEVELS = ("restore", "sample", "data", "quick")
 _SHOWN_CHANGES = 40
 _SHOWN_FAILURES = 20
@@ -92,12 +95,13 @@ def backup(outcome: Outcome) -> str:
     parts = []
     if outcome.snapshots:
         rows = [["COMPONENT", "SNAPSHOT", "READ", "NEW", "STORED", "TOOK"]]
+        shown = short_ids([s.id for s in outcome.snapshots])
         for s in outcome.snapshots:
             h = s.header
             rows.append(
                 [
                     h.component,
-                    s.id,
+                    shown[s.id],
                     size(h.bytes_source),
                     size(h.bytes_new),
                     size(h.bytes_stored),
@@ -126,18 +130,27 @@ def backup(outcome: Outcome) -> str:
 
 def proof(items: Sequence[Evidence]) -> str:
     """The strongest result so far, in a word or two."""
+    last = _strongest(items)
+    if last is None:
+        return "none"
+    return f"{last.result['level']} {last.result.get('result')} {last.time[:16].replace('T', ' ')}"
+
+
+def _strongest(items: Sequence[Evidence]) -> Evidence | None:
     for level in _LEVELS:
         found = [e for e in items if e.result.get("level") == level]
         if found:
-            last = found[-1]
-            return f"{level} {last.result.get('result')} {last.time[:16].replace('T', ' ')}"
-    return "none"
+            return found[-1]
+    return None
 
 
 def inventory(stock: Inventory, now: datetime) -> str:
     """``drctl snapshots``."""
-    rows = [["COMPONENT", "SNAPSHOT", "AGE", "READ", "STORED", "STATUS", "PROOF"]]
-    rows += [_row(s, stock.evidence.get((s.header.component, s.id), []), now) for s in stock.snapshots]
+    rows = [["COMPONENT", "SNAPSHOT", "AGE", "READ", "STORED", "STATUS", "PROVEN (AGO)"]]
+    shown = short_ids([s.id for s in stock.snapshots])
+    rows += [
+        _row(s, shown[s.id], stock.evidence.get((s.header.component, s.id), []), now) for s in stock.snapshots
+    ]
     parts = [
         table(rows, frozenset({2, 3, 4})) if stock.snapshots else "no snapshots yet; take one: drctl backup\n"
     ]
@@ -157,10 +170,22 @@ def inventory(stock: Inventory, now: datetime) -> str:
     return "".join(parts)
 
 
-def _row(s: Snapshot, proofs: Sequence[Evidence], now: datetime) -> list[str]:
+def _row(s: Snapshot, shown: str, proofs: Sequence[Evidence], now: datetime) -> list[str]:
     h = s.header
-    age = duration(max(0.0, (now - h.moment).total_seconds()))
-    return [h.component, s.id, age, size(h.bytes_source), size(h.bytes_stored), h.status, proof(proofs)]
+    sizes = size(h.bytes_source), size(h.bytes_stored)
+    return [h.component, shown, _ago(now, h.moment), *sizes, h.status, _proven(proofs, now)]
+
+
+def _ago(now: datetime, then: datetime) -> str:
+    return duration(max(0.0, (now - then).total_seconds()))
+
+
+def _proven(items: Sequence[Evidence], now: datetime) -> str:
+    last = _strongest(items)
+    if last is None:
+        return "no"
+    failed = "" if last.result.get("result") == "passed" else " FAILED"
+    return f"{last.result['level']}{failed} {_ago(now, clock.parse_rfc3339(last.time))}"
 
 
 def point(item: Point) -> str:
@@ -185,7 +210,7 @@ def details(item: Details) -> str:
         *(f"warning  {w}" for w in h.warnings),
         "",
         "SOURCE",
-        *(f"  {key}: {_short(value)}" for key, value in h.source.items()),
+        *(f"  {key}: {_short(_fact(key, value))}" for key, value in h.source.items()),
         "",
     ]
     rows = [
@@ -228,9 +253,31 @@ def _changes(item: Details) -> str:
     )
 
 
-def _short(value: object) -> str:
-    shown = str(value)
+def _fact(key: str, value: object) -> str:
+    """A fact about the source, as a person writes it."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "unknown"}[value]
+    if key.endswith("bytes") and isinstance(value, int):
+        return size(value)
+    if isinstance(value, Mapping):
+        if set(value) == {"count", "names"}:
+            return (
+                ", ".join(value["names"]) + (", …" if value["count"] > len(value["names"]) else "") or "none"
+            )
+        return ", ".join(f"{name} {_fact(name, inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(_fact(key, inner) for inner in value) or "none"
+    return str(value)
+
+
+def _short(shown: str) -> str:
     return shown if len(shown) <= 160 else shown[:157] + "..."  # noqa: PLR2004  # two lines of a terminal
+
+
+def short_ids(ids: Collection[str]) -> dict[str, str]:
+    """Enough of each id to name it where these are shown: its time, and the beginning of what is random where the time is not enough."""
+    times = Counter(snapshot_id[:_TIME] for snapshot_id in ids)
+    return {i: i[:_TIME] if times[i[:_TIME]] == 1 else i[: _TIME + _MORE] for i in ids}
 
 
 def verification(results: Sequence[Result]) -> str:

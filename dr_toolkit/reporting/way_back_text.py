@@ -105,7 +105,7 @@ def asides(found: Sequence[Aside]) -> str:
             else f"restored from snapshot {kept.snapshot}, undone {kept.moment}"
         )
         lines.append(f'  "{kept.name}" ({_size(kept)}): {what}')
-        lines += [f"    {kept.sessions} session(s) are open in it"] if kept.sessions else []
+        lines += [f"    sessions open in it: {kept.sessions}"] if kept.sessions else []
         if not one.live_there:
             lines.append(f'    NOT TO BE DROPPED: "{kept.live}" does not exist, this may be the last copy')
     return "\n".join([*lines, ""])

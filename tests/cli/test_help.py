@@ -333,6 +333,18 @@ def test_standard_output_on_a_full_disk(tmp_path, arguments, form):
     assert "Traceback" not in ended.stderr
 
 
+def test_error_on_a_full_disk(tmp_path):
+    """An error whose JSON document finds no room is told in words on standard error, with its own code."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [*DRCTL, "nonsense", "--output", "json"],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False, timeout=60,
+        )  # fmt: skip
+    assert ended.returncode == 2
+    assert ended.stderr.startswith('drctl: no such command "nonsense"')
+    assert "Traceback" not in ended.stderr
+
+
 def test_closed_standard_streams(tmp_path):
     """Whoever closes them hears nothing; the exit code is the same, and no file gets their numbers."""
     (tmp_path / "drctl.yaml").write_text(example())
@@ -381,7 +393,9 @@ WAITING = """
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_with_cleaning_up(number, code):
     """Interrupted or terminated, cleanly, with the code that says which."""
     process = python(WAITING)
@@ -403,6 +417,51 @@ def test_the_third_signal_ends_at_once():
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 130
+
+
+def test_a_lost_terminal_ends_with_cleaning_up():
+    """The terminal is gone, so nothing can be told there; everything is cleaned up all the same, and the code says why."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(WAITING)], stdout=subprocess.PIPE, stderr=theirs, text=True
+    )
+    os.close(theirs)
+    assert process.stdout.readline() == "ready\n"
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    assert (process.communicate(timeout=30)[0], process.returncode) == ("cleaning\n", 129)
+
+
+def test_nohup_is_obeyed():
+    """Whoever starts drctl so that it outlives its terminal gets that."""
+    process = subprocess.Popen(
+        ["nohup", sys.executable, "-c", textwrap.dedent(WAITING)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert (process.communicate(timeout=30)[0], process.returncode) == ("cleaning\n", 143)
+
+
+IMPORTING = """
+    import os, signal, sys
+
+    class AtClick:
+        def find_spec(self, name, path=None, target=None):
+            if name == "click":
+                os.kill(os.getpid(), signal.SIGINT)
+
+    sys.meta_path.insert(0, AtClick())
+    from dr_toolkit.cli import start
+    start.entry_point()
+"""
+
+
+def test_ctrl_c_while_drctl_is_loading_is_silent():
+    """Nothing is under way yet: no traceback of whatever was being imported, and the shell sees 130."""
+    process = python(IMPORTING)
+    assert (process.communicate(timeout=30), process.returncode) == (("", ""), -signal.SIGINT)
 
 
 PROGRESS = """
@@ -445,7 +504,7 @@ def test_progress_is_shown_on_a_terminal_only():
     finally:
         os.close(ours)
     assert done.stdout == b"the answer\n"
-    for part in (b"console-db: reading", b"MB", b"MB/s", b"objects", b"half way"):
+    for part in (b"console-db: reading", b"MiB", b"MiB/s", b"objects", b"half way"):
         assert part in shown
     process = python(PROGRESS)
     assert process.communicate(timeout=60) == ("the answer\n", "")
