@@ -63,7 +63,7 @@ def error_classes() -> list[type[errors.DrctlError]]:
 def code_table() -> dict[str, tuple[str, str]]:
     """(exit code, retry) by error code, from the table of architecture.md."""
     text = (ROOT / "docs/architecture.md").read_text("utf-8")
-    rows = re.findall(r"^\| `([a-z-]+)` \| (\d[\d or]*?) \| .+ \| (yes|no) \|$", text, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\d[\d or,]*?) \| .+ \| (yes|no) \|$", text, flags=re.MULTILINE)
     return {code: (exit_code, retry) for code, exit_code, retry in rows}
 
 
