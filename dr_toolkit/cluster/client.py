@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError
+from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError, ProxyError
 
 from dr_toolkit import errors, log
 from dr_toolkit.cluster import faults
@@ -375,13 +375,20 @@ def _decoded(body: bytes, server: str, path: str) -> dict[str, Any]:
 def _for_good(error: BaseException) -> bool:
     """Whether asking again is useless."""
     text = type(error).__name__ + str(error)
-    return "CERTIFICATE_VERIFY_FAILED" in text or isinstance(error, LocationParseError)
+    return (
+        "CERTIFICATE_VERIFY_FAILED" in text
+        or "Tunnel connection failed: 4" in text
+        or isinstance(error, LocationParseError)
+    )
 
 
 def _reason(error: BaseException) -> str:
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return "its certificate is not trusted"
+    if isinstance(error, ProxyError):
+        _before, said, status = text.partition("Tunnel connection failed: ")
+        return f"the proxy answered {status[:3]}" if said else "the proxy cannot be reached"
     if "refused" in text:
         return "connection refused"
     return type(error).__name__

@@ -9,13 +9,17 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from kubernetes.client import Configuration
 from kubernetes.client.rest import RESTClientObject
 from kubernetes.config import incluster_config, kube_config
 from kubernetes.config.config_exception import ConfigException
+from urllib3.exceptions import HTTPError
+from urllib3.util import make_headers
 
 from dr_toolkit import errors, log
 from dr_toolkit.config import ClusterConfig
@@ -30,7 +34,11 @@ class Connection:
         self._config = config
         self.configuration = _configuration(config)
         self.configuration.connection_pool_maxsize = _CONNECTIONS
-        self.pool: Any = RESTClientObject(self.configuration).pool_manager
+        _introduce(self.configuration)
+        try:
+            self.pool: Any = RESTClientObject(self.configuration).pool_manager
+        except (HTTPError, ValueError) as error:
+            raise _no_way(f"the proxy cannot be used: {error}") from error
         self.host = str(self.configuration.host).rstrip("/")
         self._masked = ""
 
@@ -86,6 +94,19 @@ def _configuration(config: ClusterConfig) -> Configuration:
     if not made.host or made.host.rstrip("/") == "http://localhost":
         raise _no_way("the kubeconfig names no server")
     return made
+
+
+def _introduce(made: Configuration) -> None:
+    """Give a proxy the user and password that its URL has: the connections' library leaves them out."""
+    parts = urlsplit(made.proxy or "")
+    if parts.scheme.startswith("socks") and find_spec("socks") is None:
+        raise _no_way("a SOCKS proxy needs the Python package PySocks, which is not installed")
+    if not parts.username or made.proxy_headers or parts.scheme.startswith("socks"):
+        return
+    user, password = unquote(parts.username), unquote(parts.password or "")
+    log.mask(password)
+    made.proxy_headers = make_headers(proxy_basic_auth=f"{user}:{password}")
+    made.proxy = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _in_cluster(config: ClusterConfig) -> bool:
