@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.cluster import paths, scratch_objects, scratch_state
@@ -32,6 +32,7 @@ _STEP = 0.5
 _LOG_LINES = 400
 _GRACE = 15.0
 """Seconds that the Job's own deadline is ahead of ours."""
+_Found = TypeVar("_Found")
 _SELECTOR = {"labelSelector": scratch_objects.LABEL}
 
 
@@ -122,6 +123,12 @@ class ScratchNamespace:
         Returns:
             ``done`` with drctl's exit code, or ``no`` with the reason.
         """
+        return self._wait(start_seconds, changed, lambda: None)
+
+    def _wait(
+        self, start_seconds: float, changed: Callable[[str], None], reached: Callable[[], _Found | None]
+    ) -> _Found | State:
+        """The same, or until something else is reached while drctl runs."""
         began = clock.monotonic()
         end = began + self._order.timeout + _GRACE
         before = ""
@@ -131,6 +138,9 @@ class ScratchNamespace:
             if state.stage in {"done", "no"}:
                 return state
             running = running or state.stage == "running"
+            found = reached() if running else None
+            if found is not None:
+                return found
             if state.reason != before:
                 before = state.reason
                 changed(before or "restoring and comparing")
@@ -148,7 +158,7 @@ class ScratchNamespace:
             return State("no", "the namespace was deleted by somebody else", "run it again")
         return scratch_state.judge(
             job,
-            self._list("api/v1/pods"),
+            self._pods(),
             self._list("api/v1/events"),
             self._list("api/v1/persistentvolumeclaims") if self._order.storage_class else [],
         )
@@ -156,7 +166,7 @@ class ScratchNamespace:
     def log(self) -> dict[str, list[str]]:
         """The last lines that each container wrote; none of a container that never ran."""
         found: dict[str, list[str]] = {}
-        for pod in scratch_objects.names(self._list("api/v1/pods")):
+        for pod in scratch_objects.names(self._pods()):
             for container in (DATABASE, NAME) if self._order.database_image else (NAME,):
                 try:
                     found[container] = self._lines(pod, container)
@@ -175,14 +185,18 @@ class ScratchNamespace:
     def _path(self, kind: str, name: str = "") -> str:
         return paths.of(kind, self._order.namespace, name)
 
-    def _list(self, kind: str) -> list[dict[str, Any]]:
+    def _pods(self) -> list[dict[str, Any]]:
+        return self._list("api/v1/pods", f"{scratch_objects.LABEL}={self._order.id}")
+
+    def _list(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
-        for page in self._cluster.pages(self._path(kind), restarted=items.clear):
+        query = {"labelSelector": selector} if selector else None
+        for page in self._cluster.pages(self._path(kind), query=query, restarted=items.clear):
             items += page
         return items
 
-    def _lines(self, pod: str, container: str) -> list[str]:
-        kept: deque[str] = deque(maxlen=_LOG_LINES)
+    def _lines(self, pod: str, container: str, most: int = _LOG_LINES) -> list[str]:
+        kept: deque[str] = deque(maxlen=most)
         rest = b""
         for piece in self._cluster.log(self._order.namespace, pod, container):
             *lines, rest = (rest + piece).split(b"\n")

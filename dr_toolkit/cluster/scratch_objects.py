@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from dr_toolkit import clock
+from dr_toolkit.cluster import quantities
 
 LABEL = "drctl/scratch"
 OWNER = "drctl/owner"
@@ -28,16 +29,36 @@ DATA_DIRECTORY = "/scratch"
 TEMPORARY_DIRECTORY = "/tmp"  # noqa: S108 - the containers' own
 SUPERUSER = "drctl_scratch"
 PASSWORD = "DRCTL_SCRATCH_PASSWORD"  # noqa: S105 - a variable's name
+LISTEN = "DRCTL_SCRATCH_LISTEN"
+"""The Pod's address, where a guest must reach the database."""
+PART = "drctl/part"
+GUEST = "rehearsal"
+"""The part's label, and the name of all that belongs to the guest: the application that is tried on the restored database."""
+DATABASE_PORT = 5432
 _START = f"""umask 077
 cd {DATA_DIRECTORY}
 if [ ! -e {DATA_DIRECTORY}/data/PG_VERSION ]; then
   printf '%s\\n' "${PASSWORD}" > {DATA_DIRECTORY}/password
   initdb -D {DATA_DIRECTORY}/data -U {SUPERUSER} --pwfile={DATA_DIRECTORY}/password --auth=scram-sha-256 --encoding=UTF8 --locale=C --no-sync
   rm {DATA_DIRECTORY}/password
+  if [ -n "${{{LISTEN}:-}}" ]; then echo 'host all all all scram-sha-256' >> {DATA_DIRECTORY}/data/pg_hba.conf; fi
 fi
 unset {PASSWORD}
 exec postgres -D {DATA_DIRECTORY}/data -k {SOCKET_DIRECTORY} "$@"
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """Room for an application that is tried on the restored database.
+
+    Attributes:
+        cpu: asked for its container.
+        memory: of its container.
+    """
+
+    cpu: str
+    memory: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +84,7 @@ class Order:
         quota: hard limits of the namespace; empty for what is needed.
         timeout: seconds that the work may take.
         ports: where drctl must reach: the repository's, the key service's.
+        guest: an application is tried on the restored database; None where none is.
     """
 
     id: str
@@ -83,6 +105,7 @@ class Order:
     quota: Mapping[str, str] = field(default_factory=dict)
     timeout: int = 7200
     ports: tuple[int, ...] = ()
+    guest: Guest | None = None
 
     @property
     def namespace(self) -> str:
@@ -112,6 +135,9 @@ def objects(order: Order) -> list[tuple[str, dict[str, Any]]]:
         ("apis/networking.k8s.io/v1/networkpolicies", _open(order)),
         ("api/v1/secrets", _secret(order)),
     ]
+    if order.guest is not None:
+        policies = "apis/networking.k8s.io/v1/networkpolicies"
+        made += [(policies, _let_guest_in(order)), (policies, _guest_out(order))]
     if order.storage_class is not None:
         made.append(("api/v1/persistentvolumeclaims", _claim(order)))
     return [*made, ("apis/batch/v1/jobs", _job(order))]
@@ -132,7 +158,7 @@ def _containers(order: Order) -> int:
 
 
 def _quota(order: Order) -> dict[str, Any]:
-    needed = demand(order.memory, order.cpu, _containers(order), str(order.size))
+    needed = demand(order.memory, order.cpu, _containers(order), str(order.size), order.guest)
     hard = dict(order.quota) or {
         name: needed[name]
         for name in (
@@ -147,7 +173,9 @@ def _quota(order: Order) -> dict[str, Any]:
     return _object("v1", "ResourceQuota") | {"spec": {"hard": hard}}
 
 
-def demand(memory: str, cpu: str, containers: int, size: str) -> dict[str, str]:
+def demand(
+    memory: str, cpu: str, containers: int, size: str, guest: Guest | None = None
+) -> dict[str, str]:
     """What a scratch namespace takes of a quota, by the quota's names.
 
     Args:
@@ -155,30 +183,28 @@ def demand(memory: str, cpu: str, containers: int, size: str) -> dict[str, str]:
         cpu: of each container.
         containers: how many there are.
         size: of its volume; 0 for none.
+        guest: that is tried on what was restored; None for none.
     """
+    more = [guest] if guest else []
+    memories = quantities.total(*[memory] * containers, *(one.memory for one in more))
+    cpus = quantities.total(*[cpu] * containers, *(one.cpu for one in more))
     volumes = "1" if size != "0" else "0"
     return {
-        "pods": "1",
-        "requests.memory": _times(memory, containers),
-        "limits.memory": _times(memory, containers),
-        "requests.cpu": _times(cpu, containers),
+        "pods": str(1 + len(more)),
+        "requests.memory": memories,
+        "limits.memory": memories,
+        "requests.cpu": cpus,
         "requests.storage": size,
         "persistentvolumeclaims": volumes,
-        "secrets": "1",
-        "count/jobs.batch": "1",
+        "secrets": str(1 + 2 * len(more)),
+        "count/jobs.batch": str(1 + len(more)),
     }
-
-
-def _times(quantity: str, number: int) -> str:
-    """A quantity so many times: its unit stays."""
-    digits = quantity.rstrip("mkMGTi")
-    product = float(digits) * number
-    return f"{product:g}{quantity[len(digits) :]}"
 
 
 def _limits(order: Order) -> dict[str, Any]:
     given = {"memory": order.memory}
-    container = {"type": "Container", "default": given, "defaultRequest": given, "max": given}
+    most = {"memory": quantities.largest(order.memory, order.guest.memory)} if order.guest else given
+    container = {"type": "Container", "default": given, "defaultRequest": given, "max": most}
     return _object("v1", "LimitRange") | {"spec": {"limits": [container]}}
 
 
@@ -195,6 +221,22 @@ def _open(order: Order) -> dict[str, Any]:
         egress.append({"ports": [{"port": port, "protocol": "TCP"} for port in sorted(set(order.ports))]})
     spec = {"podSelector": {"matchLabels": {LABEL: order.id}}, "policyTypes": ["Egress"], "egress": egress}
     return _object("networking.k8s.io/v1", "NetworkPolicy") | {"spec": spec}
+
+
+def _let_guest_in(order: Order) -> dict[str, Any]:
+    """To the database, from the guest alone."""
+    guest = {"podSelector": {"matchLabels": {PART: GUEST}}}
+    rule = {"from": [guest], "ports": [{"port": DATABASE_PORT, "protocol": "TCP"}]}
+    spec = {"podSelector": {"matchLabels": {LABEL: order.id}}, "policyTypes": ["Ingress"], "ingress": [rule]}
+    return _object("networking.k8s.io/v1", "NetworkPolicy", DATABASE) | {"spec": spec}
+
+
+def _guest_out(order: Order) -> dict[str, Any]:
+    """From the guest to the database and nowhere else: it is reached by address, so not even names are asked for."""
+    database = {"podSelector": {"matchLabels": {LABEL: order.id}}}
+    rule = {"to": [database], "ports": [{"port": DATABASE_PORT, "protocol": "TCP"}]}
+    spec = {"podSelector": {"matchLabels": {PART: GUEST}}, "policyTypes": ["Egress"], "egress": [rule]}
+    return _object("networking.k8s.io/v1", "NetworkPolicy", GUEST) | {"spec": spec}
 
 
 def _secret(order: Order) -> dict[str, Any]:
@@ -257,14 +299,17 @@ def _drctl(order: Order) -> dict[str, Any]:
 
 
 def _database(order: Order) -> dict[str, Any]:
-    settings = [word for name, value in order.database_settings.items() for word in ("-c", f"{name}={value}")]
+    wanted = dict(order.database_settings)
+    if order.guest is not None:
+        wanted["listen_addresses"] = f"$({LISTEN})"
+    settings = [word for name, value in wanted.items() for word in ("-c", f"{name}={value}")]
     return {
         "name": DATABASE,
         "image": order.database_image,
         "restartPolicy": "Always",
         "command": ["/bin/sh", "-ec", _START, DATABASE],
         "args": settings,
-        "env": [_from_secret(PASSWORD), {"name": "LC_ALL", "value": "C"}],
+        "env": [_from_secret(PASSWORD), {"name": "LC_ALL", "value": "C"}, *_address(order)],
         "startupProbe": {
             "exec": {"command": ["pg_isready", "-q", "-h", SOCKET_DIRECTORY]},
             "periodSeconds": 1,
@@ -277,6 +322,12 @@ def _database(order: Order) -> dict[str, Any]:
         ],
         **_bounds(order, order.database_user),
     }
+
+
+def _address(order: Order) -> list[dict[str, Any]]:
+    if order.guest is None:
+        return []
+    return [{"name": LISTEN, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
 
 
 def _bounds(order: Order, user: int) -> dict[str, Any]:

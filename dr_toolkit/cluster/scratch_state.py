@@ -9,11 +9,11 @@ from typing import Any, Literal
 from dr_toolkit.cluster.scratch_objects import DATABASE, NAME
 
 Stage = Literal["waiting", "running", "done", "no"]
-_PULL = frozenset(
+PULL = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 )
-_NOT_STARTED = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-_HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+NOT_STARTED = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def judge(
             return found
         return _given_up(job) or found
     given_up = _given_up(job)
-    refused = _event(events, "FailedCreate")
+    refused = newest_event(events, "FailedCreate")
     if refused:
         hint = "raise verify.namespace.quota or lower memory and cpu there" if "quota" in refused else ""
         return State("no" if given_up else "waiting", f"the Pod is refused: {refused}", hint)
@@ -107,13 +107,13 @@ def _obstacle(container: Mapping[str, Any]) -> State | None:
     name = container.get("name")
     waiting = (container.get("state") or {}).get("waiting") or {}
     reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
-    if reason in _PULL:
+    if reason in PULL:
         return State(
-            "no" if reason in _HOPELESS else "waiting",
+            "no" if reason in HOPELESS else "waiting",
             f'the image "{container.get("image")}" cannot be pulled: {message or reason}',
             "check its name and digest under verify.namespace, and whether the nodes may read that registry",
         )
-    if reason in _NOT_STARTED:
+    if reason in NOT_STARTED:
         return State("waiting", f'the container "{name}" cannot be started: {message or reason}')
     if name != DATABASE or not container.get("restartCount"):
         return None
@@ -137,7 +137,7 @@ def _placed(
     for claim in claims:
         if (claim.get("status") or {}).get("phase") == "Pending" and not status.get("podIP"):
             name = (claim.get("spec") or {}).get("storageClassName")
-            why = _event(events, "ProvisioningFailed") or _event(events, "FailedBinding")
+            why = newest_event(events, "ProvisioningFailed") or newest_event(events, "FailedBinding")
             return State(
                 "waiting",
                 f'the volume of storage class "{name}" is pending' + (f": {why}" if why else ""),
@@ -150,7 +150,7 @@ def _placed(
                 f"no node takes the Pod: {condition.get('message', condition.get('reason'))}",
                 "lower verify.namespace.memory, cpu or size, or give the cluster more room",
             )
-    mount = _event(events, "FailedMount")
+    mount = newest_event(events, "FailedMount")
     return State(
         "waiting", f"a volume cannot be mounted: {mount}" if mount else "the containers are starting"
     )
@@ -173,7 +173,7 @@ def _container(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return {}
 
 
-def _event(events: Sequence[Mapping[str, Any]], reason: str) -> str:
+def newest_event(events: Sequence[Mapping[str, Any]], reason: str) -> str:
     """The newest event's message of this reason, on one line."""
     found = [str(event.get("message", "")) for event in events if event.get("reason") == reason]
     return " ".join(found[-1].split())[:500] if found else ""

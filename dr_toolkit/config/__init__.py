@@ -27,8 +27,9 @@ from dr_toolkit.config.postgres import (
     PostgresDumpConfig,
     RestoreConnectionConfig,
 )
+from dr_toolkit.config.rehearsal import RehearsalConfig
 from dr_toolkit.config.scratch import ScratchNamespaceConfig
-from dr_toolkit.config.secrets import SecretRef, resolve_secret
+from dr_toolkit.config.secrets import SecretRef, is_reference, resolve_secret
 from dr_toolkit.config.section import ObjectivesConfig, RetentionConfig, S3Config
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "ObjectivesConfig",
     "PostgresBaseConfig",
     "PostgresDumpConfig",
+    "RehearsalConfig",
     "RepositoryConfig",
     "RestoreConnectionConfig",
     "RetentionConfig",
@@ -59,6 +61,7 @@ __all__ = [
     "VerifyConfig",
     "example",
     "find",
+    "is_reference",
     "load",
     "parse",
     "resolve_secret",

@@ -112,6 +112,17 @@ components:
 # platform:                               # the applications: scaled down for a restore, asked about their health, looked at by the gate
 #   console: {kind: console, namespace: conduktor, release: console, url: "http://conduktor-console.conduktor"}
 #   gateway: {kind: gateway, namespace: conduktor, url: "http://gateway-internal.conduktor:8888", writes: false}
+#   # of console, how its new version is tried on a restored copy (drctl pre-upgrade --rehearse); all of it may be left out:
+#   #   rehearsal:
+#   #     component: console-db           # its main database, a postgres-dump
+#   #     image: docker.io/conduktor/conduktor-console:1.48.0   # else the chart's, or the release's with --to-version as tag
+#   #     environment: {CDK_LICENSE: "env:CDK_LICENSE"}         # other secrets get throw-away values
+#   #     expected_errors: ["SomeKnownWarning"]                 # lines with the level ERROR that are none
+#   #     cpu: "1"                        # else the chart's
+#   #     memory: 4Gi                     # else the chart's
+#   #     start_timeout: 5m               # for the image and room on a node
+#   #     timeout: 15m                    # for migrations, until the health endpoint answers
+#   #     settle: 10s                     # it must stay healthy for so long
 
 verify:
   scratch: local                          # a throw-away PostgreSQL on this machine; namespace: in Kubernetes, made for it and deleted

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from dr_toolkit.config.rehearsal import RehearsalConfig
 from dr_toolkit.config.section import Section
 from dr_toolkit.config.values import HttpUrl, LocalPath, Text
 
@@ -38,3 +39,5 @@ class ApplicationConfig(Section):
     """File with certificates (PEM) that are trusted instead of the system's, for `url`."""
     writes: bool = True
     """Whether it writes to what is protected: then a restore of everything scales it to zero first."""
+    rehearsal: RehearsalConfig = RehearsalConfig()
+    """How its new version is tried before an upgrade (`drctl pre-upgrade --rehearse`); of `console`."""

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from dr_toolkit import clock, errors, log
-from dr_toolkit.cluster import scratch_namespace, scratch_objects
+from dr_toolkit.cluster import quantities, scratch_namespace, scratch_objects
 from dr_toolkit.cluster.client import Cluster
 from dr_toolkit.cluster.scratch_namespace import ScratchNamespace
 from dr_toolkit.cluster.scratch_objects import Order
@@ -35,17 +35,6 @@ MARK = "scratch"
 _MARGIN = timedelta(hours=1)
 _ROOM = 5 << 30
 _SAID = 15
-_UNITS = {
-    "": 1,
-    "k": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "Ki": 2**10,
-    "Mi": 2**20,
-    "Gi": 2**30,
-    "Ti": 2**40,
-}
 
 
 def restore_check(
@@ -82,15 +71,10 @@ def sample_check(
 def _check(
     config: Config, repository: Repository, found: Snapshot, progress: Progress, options: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[str], list[str]]:
-    wanted = config.verify.namespace
-    if wanted is None:
-        raise errors.ConfigError(
-            "verify.namespace is missing: it says which images run in a scratch namespace",
-            hint="drctl config example shows it",
-        )
+    wanted = configured(config)
     with Cluster(config.cluster) as cluster:
-        _clean(cluster)
-        order = _order(config, wanted, found, options)
+        clean(cluster)
+        order = order_of(config, wanted, found, options)
         _log.info("scratch namespace", namespace=order.namespace, snapshot=found.id)
         with ScratchNamespace(cluster, order) as place:
             state = place.wait(
@@ -98,20 +82,45 @@ def _check(
                 lambda text: progress.start(None, f"{found.header.component}: {text}"),
             )
             lines = place.log()
-    return _answer(repository, found, order, state, lines)
+    return answer(repository, found, order, state, lines)
 
 
-def _clean(cluster: Cluster) -> None:
-    """What killed runs left, as far as we may: it must not keep a proof from being made."""
+def configured(config: Config) -> ScratchNamespaceConfig:
+    """What runs in a scratch namespace.
+
+    Raises:
+        ConfigError: nobody says.
+    """
+    if config.verify.namespace is None:
+        raise errors.ConfigError(
+            "verify.namespace is missing: it says which images run in a scratch namespace",
+            hint="drctl config example shows it",
+        )
+    return config.verify.namespace
+
+
+def clean(cluster: Cluster) -> None:
+    """Remove what killed runs left, as far as we may: it must not keep a proof from being made."""
     try:
         scratch_namespace.collect(cluster)
     except errors.DrctlError as error:
         _log.info("leftovers were not looked for", reason=error.message)
 
 
-def _order(
+def order_of(
     config: Config, wanted: ScratchNamespaceConfig, found: Snapshot, options: tuple[str, ...]
 ) -> Order:
+    """What goes into the namespace of a proof.
+
+    Args:
+        config: the whole configuration.
+        wanted: its part about scratch namespaces.
+        found: the snapshot.
+        options: more words for ``drctl verify --restore``.
+
+    Raises:
+        ConfigError: something of it cannot be reached from a Pod, or no image of the right version is named.
+    """
     header = found.header
     sidecar = header.kind == "postgres-dump"
     parcel = scratch_config.parcel(
@@ -164,8 +173,7 @@ def _database_image(wanted: ScratchNamespaceConfig, found: Snapshot) -> str:
 
 def _size(wanted: ScratchNamespaceConfig, found: Snapshot) -> int:
     if wanted.size is not None:
-        digits = wanted.size.rstrip("kMGTi")
-        return int(float(digits) * _UNITS[wanted.size[len(digits) :]])
+        return int(quantities.number(wanted.size))
     source = found.header.source.get("database_bytes")
     return int(1.5 * max(int(source or 0), found.header.bytes_source)) + _ROOM
 
@@ -177,9 +185,24 @@ def _owner() -> str:
         return socket.gethostname()
 
 
-def _answer(
+def answer(
     repository: Repository, found: Snapshot, order: Order, state: State, lines: dict[str, list[str]]
 ) -> tuple[dict[str, Any], list[str], list[str]]:
+    """The answer of a run that is over: what its evidence says.
+
+    Args:
+        repository: opened with the ``read`` role.
+        found: the snapshot.
+        order: what was in the namespace.
+        state: how it ended there.
+        lines: of its logs.
+
+    Returns:
+        As `restore_check`.
+
+    Raises:
+        TargetError: there is no evidence, and the reason is in the message.
+    """
     evidence = _evidence(repository, found, order.id) if state.stage == "done" else None
     level = _log.debug if evidence is not None and evidence.get("result") == "passed" else _log.warning
     for container, said in lines.items():

@@ -17,8 +17,8 @@ from dr_toolkit.repository.snapshot import Snapshot
 if TYPE_CHECKING:
     from dr_toolkit.postgres.sample import Sample
 
-Level = Literal["quick", "data", "restore", "sample"]
-"""A ``sample`` restores a part, says which, and never counts as a proof by restore."""
+Level = Literal["quick", "data", "restore", "sample", "rehearsal"]
+"""A ``sample`` restores a part, says which, and never counts as a proof by restore. A ``rehearsal`` is about an upgrade, not about the snapshot."""
 
 _log = log.get("jobs.verify")
 

@@ -17,6 +17,18 @@ _PORT = 5432
 _STEP = 0.1
 
 
+def settings(socket: str, password: str) -> ConnectionSettings:
+    """How its maintenance database is reached as superuser.
+
+    Args:
+        socket: the directory of its socket.
+        password: the superuser's.
+    """
+    return ConnectionSettings(
+        hosts=((socket, _PORT),), database="postgres", user=SUPERUSER, password=password, sslmode="disable"
+    )
+
+
 class Sidecar(Scratch):
     """The server of the other container, for one ``with`` block. It ends with the Pod.
 
@@ -38,13 +50,7 @@ class Sidecar(Scratch):
         self.tools = tools
         self._major = major
         self._patience = patience
-        self.settings = ConnectionSettings(
-            hosts=((socket, _PORT),),
-            database="postgres",
-            user=SUPERUSER,
-            password=password,
-            sslmode="disable",
-        )
+        self.settings = settings(socket, password)
 
     def __enter__(self) -> Self:
         found = self._version()
