@@ -35,6 +35,7 @@ COMMANDS = {
     "restore": "Bring a component back, beside what is live; or everything; or, without arguments, show what can be restored.",
     "pre-upgrade": "The gate before an upgrade: GO (code 0) or NO-GO (code 3).",
     "post-upgrade": "After an upgrade: OK (code 0), or the way back (code 3).",
+    "rehearse": "Try an upgrade on a restored copy of the database: code 0, or 3 with the reasons.",
     "scratch": "Remove scratch places that killed runs left.",
     "resume": "Finish or undo what a killed gate or restore left: replicas, names.",
     "drill": "Restore a whole recovery point into scratch, and keep the timings.",

@@ -110,3 +110,30 @@ def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
             "--no-color", is_flag=True, callback=_set("color"), help="No colours (or set NO_COLOR).", **hidden
         ),
     ]
+
+
+def rehearsal_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what an upgrade is tried with."""
+    file = click.Path(exists=True, path_type=Path)
+    for option in (
+        click.option(
+            "--values",
+            multiple=True,
+            type=file,
+            metavar="FILE",
+            help="With --chart: values laid over the release's own (may be repeated).",
+        ),
+        click.option(
+            "--chart",
+            type=file,
+            metavar="PATH",
+            help="Take the workload from this chart (directory or archive; needs helm), else from the release as it is stored.",
+        ),
+        click.option(
+            "--image",
+            metavar="IMAGE",
+            help="The new version's image; else the configuration's, the chart's, or the release's with the version as tag.",
+        ),
+    ):
+        command = option(command)
+    return command

@@ -25,7 +25,14 @@ from dr_toolkit.config import (
     is_reference,
     resolve_secret,
 )
-from dr_toolkit.jobs import prove_in_namespace, rehearsal_serve, rehearsal_source, rehearsal_verdict, verify
+from dr_toolkit.jobs import (
+    prove_in_namespace,
+    rehearsal_serve,
+    rehearsal_source,
+    rehearsal_verdict,
+    selection,
+    verify,
+)
 from dr_toolkit.jobs.recipients import vault_reader
 from dr_toolkit.jobs.rehearsal_source import Chart
 from dr_toolkit.jobs.rehearsal_verdict import Reason
@@ -370,3 +377,46 @@ def _sign(repository: Repository, found: Snapshot, outcome: Outcome) -> None:
     )
     verify.sign(repository, [row])
     outcome.signed = row.signed
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A rehearsal without the gate.
+
+    Attributes:
+        proof: of the snapshot that was restored for it.
+        outcome: what it found; None where the proof failed.
+    """
+
+    proof: Result
+    outcome: Outcome | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against the upgrade."""
+        return self.outcome is not None and self.outcome.passed
+
+
+def alone(
+    config: Config, repository: Repository, wanted: Wanted, snapshot_id: str | None, progress: Progress
+) -> Alone:
+    """Try an upgrade on the newest good snapshot, or on one that is named; takes no backup.
+
+    Args:
+        config: the configuration.
+        repository: opened with the ``read`` role.
+        wanted: what is to be tried.
+        snapshot_id: of Console's main database; None for the newest good one.
+        progress: told of each stage.
+
+    Raises:
+        ConfigError, TargetError: it cannot be tried.
+        SnapshotMissing: there is no such snapshot.
+    """
+    target = target_of(config, wanted)
+    snapshots, _damaged = repository.snapshots()
+    own = [one for one in snapshots if one.header.component == target.component]
+    found = selection.choose(own, target.component, snapshot_id=snapshot_id)
+    newest = {one.header.component: one for one in snapshots if one.header.status == "good"}
+    shape, image = shape_of(config, repository, target, wanted, newest)
+    return Alone(*run(config, repository, found, target, shape, image, progress))

@@ -1,0 +1,167 @@
+"""``drctl rehearse`` and ``pre-upgrade --rehearse``: the new Console on a restored copy, on the real API server, with Pods as processes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from devstack import kube_assets, programs, sql
+from devstack.helm import Helm
+from devstack.kube import ControlPlane
+from devstack.kubelet import EVICT, Kubelet
+from devstack.postgres import PostgresServer
+from devstack.s3 import S3Server
+from tests.kube.platform_site import DRCTL, PlatformSite, add_drctl
+from tests.kube.test_scratch_namespace import DATABASE, IMAGE, ROOT, SELECTOR, ScratchSite
+
+CHARTS = Path(__file__).parent / "charts"
+CONSOLE = "docker.io/conduktor/conduktor-console"
+PROGRAM = ROOT / "devstack" / "console_program.py"
+LIVE = {"database": "live-database-password", "admin": "Live-admin-password1", "license": "live-license-text"}
+VALUES = {
+    "config": {
+        "organization": {"name": "acme"},
+        "admin": {"email": "admin@example.invalid", "password": LIVE["admin"]},
+        "database": {
+            "url": f"postgresql://conduktor:{LIVE['database']}@main-postgresql.cdk-deps:5432/conduktor"
+        },
+        "license": LIVE["license"],
+        "clusters": [{"id": "prod", "bootstrapServers": "kafka:9092", "sasl": "live-kafka-password"}],
+        "platform": {"external": {"url": "https://console.example.invalid"}},
+    },
+    "platform": {
+        "replicas": 0,
+        "extraEnvVars": [
+            {"name": "CDK_LISTENING_PORT", "value": "8080"},
+            {"name": "MAIL_PASSWORD", "value": "live-mail-password"},
+        ],
+    },
+    "platformCortex": {"enabled": False},
+}
+MODES = ("good", "broken", "recorded", "sick", "loud", "crash", "dying", "slow")
+
+
+class RehearsalSite(ScratchSite):
+    """A scratch site with an installed Console, whose new versions go well or wrong as their tag says."""
+
+    platform = ""
+    role = ""
+
+    def configure(self, rehearsal: dict | None = None, **changes: object) -> Path:
+        path = super().configure(**changes)
+        tried = {"settle": "1s", "timeout": "60s", "start_timeout": "30s"} | (rehearsal or {})
+        application = {"kind": "console", "namespace": self.platform, "rehearsal": tried}
+        self.site.more += yaml.safe_dump({"platform": {"console": application}})
+        path.write_text(self.site.configuration())
+        return path
+
+    def start(self, config: Path | None = None, *arguments: str) -> subprocess.Popen[str]:
+        words = arguments or ("rehearse", "console", "--image", f"{CONSOLE}:good")
+        return subprocess.Popen(
+            [DRCTL, "-c", config or self.site.config, *words, "--output", "json", "-v"],
+            env=os.environ | self.site.secret, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def rehearse(self, mode: str, config: Path | None = None) -> subprocess.Popen[str]:
+        return self.start(config, "rehearse", "console", "--image", f"{CONSOLE}:{mode}")
+
+    def guest(self, namespace: str) -> dict:
+        path = f"/api/v1/namespaces/{namespace}/pods?labelSelector=drctl%2Fpart%3Drehearsal"
+        return self.api.wait_for(
+            path,
+            "holding a running guest",
+            lambda found: found["items"] and found["items"][0]["status"].get("containerStatuses"),
+            timeout=90,
+        )["items"][0]
+
+
+@pytest.fixture(scope="module")
+def whole(
+    control_plane: ControlPlane,
+    kubelet: Kubelet,
+    postgres: PostgresServer,
+    s3_server: S3Server,
+    servers_root: Path,
+    helm3: Helm,
+) -> Iterator[RehearsalSite]:
+    name = f"rehearsal-{secrets.token_hex(4)}"
+    database, role = name.replace("-", "_"), f"app_{secrets.token_hex(4)}"
+    postgres.create_database(database)
+    s3_server.create_bucket(name)
+    root = servers_root / name
+    keys = 'access_key_id: "env:S3_KEY", secret_access_key: "env:S3_SECRET"'
+    section = f'{{url: "s3://{name}/repository", s3: {{endpoint: "{s3_server.endpoint}", {keys}}}}}'
+    site = PlatformSite(root, postgres, database, repository=section)
+    site.secret |= {"S3_KEY": s3_server.access_key, "S3_SECRET": s3_server.secret_key}
+    sql.execute(
+        site.dsn,
+        f"CREATE ROLE {role} LOGIN PASSWORD '{LIVE['database']}'",
+        f"ALTER TABLE users OWNER TO {role}",
+        f"ALTER TABLE flyway_schema_history OWNER TO {role}",
+        f"ALTER DATABASE {database} OWNER TO {role}",
+    )
+    site.run("init")
+    site.run("backup")
+    place, platform = control_plane.make_namespace(), control_plane.make_namespace()
+    rights = ROOT / "k8s-cronjobs"
+    rules = next(yaml.safe_load_all((rights / "scratch-rights.yaml").read_text()))["rules"]
+    token = control_plane.make_service_account(place, "operator", rules, cluster_wide=True)
+    reading = next(yaml.safe_load_all((rights / "platform-rights/backup.yaml").read_text()))["rules"]
+    control_plane.grant(place, "operator", reading, on=platform)
+    helm3.install("console", CHARTS / "console", platform, VALUES)
+    add_drctl(kubelet, IMAGE)
+    isready = [str(postgres._server_programs / "pg_isready")]
+    kubelet.add_image(
+        DATABASE,
+        named={"pg_isready": isready},
+        environment={"PATH": f"{postgres._server_programs}:/usr/bin:/bin"},
+        user=programs.unprivileged_user(),
+    )
+    for mode in MODES:
+        kubelet.add_image(f"{CONSOLE}:{mode}", [sys.executable, str(PROGRAM), mode])
+    found = RehearsalSite(
+        site, control_plane, control_plane.write_kubeconfig(root / "kubeconfig", token), s3_server, name
+    )
+    found.platform, found.role = platform, role
+    found.configure()
+    yield found
+    postgres.drop_database(database)
+    sql.execute(postgres.dsn(), f"DROP ROLE {role}")
+
+
+@pytest.fixture
+def rehearsal(whole: RehearsalSite) -> Iterator[RehearsalSite]:
+    """As configured at first; nothing is left over after the test."""
+    whole.configure()
+    yield whole
+    for one in whole.scratch():
+        whole.api.delete(f"/api/v1/namespaces/{one['metadata']['name']}")
+
+
+def test_good_version_is_tried_on_a_copy(rehearsal: RehearsalSite) -> None:
+    """It migrates the copy as the live role, gets healthy, and is gone; the live database is as it was, and the evidence says what was tried."""
+    answer = rehearsal.finish(rehearsal.rehearse("good"), 0)
+    tried = answer["rehearsal"]
+
+    assert answer["proof"]["result"] == "passed"
+    assert tried["passed"]
+    assert tried["image"] == f"{CONSOLE}:good"
+    assert tried["workload"] == "Deployment console"
+    assert "live revision 1" in tried["source"]
+    assert (tried["migrations"]["before"][0]["count"], tried["migrations"]["after"][0]["count"]) == (1, 2)
+    assert {"start", "migrations", "health", "all"} <= set(tried["seconds"])
+    assert (tried["errors"], tried["expected_errors"]) == ([], 1)
+    assert sql.rows(rehearsal.site.dsn, "SELECT count(*) FROM flyway_schema_history") == [(1,)]
+    assert rehearsal.scratch() == []
+    levels = {(one["level"], one["result"]) for one in rehearsal.evidence()}
+    assert {("restore", "passed"), ("rehearsal", "passed")} <= levels
