@@ -78,7 +78,7 @@ def read(lines: Sequence[str], expected: Sequence[str] = ()) -> Errors:
 
 def shown(text: str) -> str:
     """A line without its time, on one line, at most 300 signs."""
-    plain = " ".join(_TIMES.sub("", text).split()).strip(" -|[]")
+    plain = " ".join(_TIMES.sub("", text).split()).strip(" -|")
     return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]}…"
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from devstack import kube_assets, programs, sql
+from devstack import programs, sql
 from devstack.helm import Helm
 from devstack.kube import ControlPlane
 from devstack.kubelet import EVICT, Kubelet
 from devstack.postgres import PostgresServer
 from devstack.s3 import S3Server
 from tests.kube.platform_site import DRCTL, PlatformSite, add_drctl
-from tests.kube.test_scratch_namespace import DATABASE, IMAGE, ROOT, SELECTOR, ScratchSite
+from tests.kube.test_scratch_namespace import DATABASE, IMAGE, ROOT, ScratchSite
 
 CHARTS = Path(__file__).parent / "charts"
 CONSOLE = "docker.io/conduktor/conduktor-console"
@@ -165,3 +165,103 @@ def test_good_version_is_tried_on_a_copy(rehearsal: RehearsalSite) -> None:
     assert rehearsal.scratch() == []
     levels = {(one["level"], one["result"]) for one in rehearsal.evidence()}
     assert {("restore", "passed"), ("rehearsal", "passed")} <= levels
+
+
+def test_guest_is_closed_in_and_knows_no_secret(rehearsal: RehearsalSite) -> None:
+    """One Pod, restricted, without service account and resolver; out only to the copy; and no live secret is in the namespace."""
+    process = rehearsal.rehearse("slow")
+    name = rehearsal.one_scratch()["metadata"]["name"]
+    pod = rehearsal.guest(name)
+    api, base = rehearsal.api, f"/api/v1/namespaces/{name}"
+    policies = {
+        one["metadata"]["name"]: one["spec"]
+        for one in api.get(f"/apis/networking.k8s.io/v1/namespaces/{name}/networkpolicies")["items"]
+    }
+    held = api.get(f"{base}/secrets")["items"]
+    process.send_signal(signal.SIGTERM)
+    rehearsal.finish(process, 143)
+
+    spec = pod["spec"]
+    assert (spec["automountServiceAccountToken"], spec["dnsPolicy"]) == (False, "None")
+    assert [one["name"] for one in spec["containers"]] == ["rehearsal"]
+    assert "drctl/scratch" not in pod["metadata"]["labels"]
+    [rule] = policies["rehearsal"]["egress"]
+    assert (policies["rehearsal"]["policyTypes"], [one["port"] for one in rule["ports"]]) == (
+        ["Egress"],
+        [5432],
+    )
+    assert rule["to"][0]["podSelector"]["matchLabels"].keys() == {"drctl/scratch"}
+    assert policies["postgres"]["ingress"][0]["from"] == [
+        {"podSelector": {"matchLabels": {"drctl/part": "rehearsal"}}}
+    ]
+    texts = {
+        f"{one['metadata']['name']}/{key}": base64.b64decode(value).decode()
+        for one in held
+        for key, value in one["data"].items()
+    }
+    everything = json.dumps(pod) + json.dumps(texts)
+    secret = (*LIVE.values(), "live-mail-password", "live-kafka-password", rehearsal.site.postgres.password)
+    assert [one for one in secret if one in everything] == []
+    assert f"postgresql://{rehearsal.role}:" in texts["rehearsal/CDK_DATABASE_URL"]
+    assert texts["rehearsal/CDK_LISTENING_PORT"] == "8080"
+    [config] = [text for key, text in texts.items() if key.startswith("rehearsal-files/")]
+    assert "console.example.invalid" in config
+    assert "kafka" not in config
+    api.wait_for(base, "gone", lambda found: found is None)
+
+
+NOS = {
+    "broken": "a migration failed: [main] ERROR io.conduktor.Console - Migration V49__emails.sql failed",
+    "recorded": "a migration failed: public: 49 emails",
+    "sick": "its health endpoint did not answer within 4 s",
+    "loud": "1 errors in its log: [main] ERROR io.conduktor.Console - NullPointerException in AlertService",
+    "crash": "its container ended with exit code 3",
+    "dying": "its container ended with exit code 9",
+    "none": f'the image "{CONSOLE}:none" cannot be pulled',
+}
+
+
+def test_what_goes_wrong_is_a_no_with_its_reason(rehearsal: RehearsalSite, tmp_path: Path) -> None:
+    """A migration, a health endpoint, a log, a crash, an image: code 3, evidence that says so, and the proof of the snapshot stands."""
+    limits = {"sick": {"timeout": "4s"}, "none": {"start_timeout": "4s"}, "dying": {"settle": "30s"}}
+    started = {}
+    for mode in NOS:
+        config = tmp_path / f"{mode}.yaml"
+        config.write_text(rehearsal.configure(limits.get(mode)).read_text())
+        started[mode] = rehearsal.rehearse(mode, config)
+    for mode, process in started.items():
+        answer = rehearsal.finish(process, 3)
+        texts = [reason["text"] for reason in answer["rehearsal"]["reasons"]]
+        assert any(NOS[mode] in text for text in texts), (mode, texts)
+        assert answer["proof"]["result"] == "passed"
+    assert rehearsal.scratch() == []
+    failed = [one for one in rehearsal.evidence() if (one["level"], one["result"]) == ("rehearsal", "failed")]
+    assert len(failed) == len(NOS)
+    assert sql.rows(rehearsal.site.dsn, "SELECT count(*) FROM flyway_schema_history") == [(1,)]
+
+
+def test_evicted_guest_is_a_no(rehearsal: RehearsalSite) -> None:
+    """At once, with what the node said."""
+    process = rehearsal.rehearse("slow")
+    name = rehearsal.one_scratch()["metadata"]["name"]
+    pod = rehearsal.guest(name)
+    path = f"/api/v1/namespaces/{name}/pods/{pod['metadata']['name']}"
+    rehearsal.api.request("PATCH", path, {"metadata": {"annotations": {EVICT: "low on memory"}}})
+    answer = rehearsal.finish(process, 3)
+
+    assert "its Pod was evicted: low on memory" in [one["text"] for one in answer["rehearsal"]["reasons"]]
+
+
+def test_killed_rehearsal_is_collected(rehearsal: RehearsalSite) -> None:
+    """SIGKILL in the middle leaves the namespace with both Pods; ``scratch gc`` removes it after its time."""
+    process = rehearsal.rehearse("slow")
+    name = rehearsal.one_scratch()["metadata"]["name"]
+    rehearsal.guest(name)
+    process.kill()
+    process.communicate()
+    path = f"/api/v1/namespaces/{name}"
+    rehearsal.api.request("PATCH", path, {"metadata": {"labels": {"drctl/expires": "1700000000"}}})
+    rows = rehearsal.site.json("scratch", "gc")["scratch"]["namespaces"]
+
+    assert {row["namespace"]: row["state"] for row in rows}[name] == "removed"
+    rehearsal.api.wait_for(path, "gone", lambda found: found is None)
