@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dr_toolkit.cli.context import Context
-from dr_toolkit.cli.options import common, duration, epilog
+from dr_toolkit.cli.options import common, duration, epilog, rehearsal_options
 
 if TYPE_CHECKING:
     from dr_toolkit.config import Config
@@ -22,6 +22,7 @@ _EPILOG = epilog(
     "drctl pre-upgrade --dry-run",
     "drctl pre-upgrade console --to-version 1.48.0 --accept release --accept versions",
     "drctl pre-upgrade console --to-version 1.48.0 --scale-down console",
+    "drctl pre-upgrade console --to-version 1.48.0 --rehearse",
     "drctl pre-upgrade --reuse 30m --accept space --report gate.html --junit gate.xml",
     codes=(0, 1, 2, 3, 5, 130, 143),
 )
@@ -73,6 +74,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="APPLICATION",
     help="Scale it to zero while the snapshots are taken, and back (may be repeated); see: platform.",
 )
+@click.option(
+    "--rehearse",
+    is_flag=True,
+    help="Also try the upgrade: start the new Console on the restored copy; see: drctl rehearse.",
+)
+@rehearsal_options
 @click.option("--take-over", is_flag=True, help="Take the lease of another run, which is surely dead.")
 @click.option("--dry-run", is_flag=True, help="Only look; change nothing.")
 @common
@@ -89,7 +96,11 @@ def command(
     report_path: Path | None,
     junit_path: Path | None,
     resting: tuple[str, ...],
+    image: str | None,
+    chart: Path | None,
+    values: tuple[Path, ...],
     *,
+    rehearse: bool,
     take_over: bool,
     dry_run: bool,
 ) -> None:
@@ -97,18 +108,22 @@ def command(
 
     Takes a snapshot of every component, restores each into scratch and compares it with the source, ties them together as a pinned
     recovery point, and looks at what else speaks against an upgrade now. What could not be checked is a reason for NO-GO unless
-    --accept names it: migrations, release, versions, health, transactions, replication, space. A proof is never dispensed with.
+    --accept names it: rehearsal, migrations, release, versions, health, transactions, replication, space. A proof is never dispensed with.
     Needs a recipient with the role "write" and one with the role "read". The report is kept: drctl report gate.
     """
     context.configure_log()
     if dry_run and (report_path or junit_path):
         raise click.UsageError("--report and --junit need a real run, not --dry-run")
+    if not rehearse and (image or chart or values):
+        raise click.UsageError("--image, --chart and --values go with --rehearse")
     from dr_toolkit.jobs import gate_record, opening, pre_upgrade
     from dr_toolkit.jobs.gate import Question
+    from dr_toolkit.jobs.rehearsal_target import Chart, Wanted
     from dr_toolkit.reporting import files, gate_files, gate_text
 
     pre_upgrade.check_accepted(accept)
-    request = pre_upgrade.Request(Question(release, to_version), point, reuse, accept, deadline, keep)
+    tried = Wanted(release, to_version, image, Chart(chart, values) if chart else None) if rehearse else None
+    request = pre_upgrade.Request(Question(release, to_version), point, reuse, accept, deadline, keep, tried)
     config = context.load_config()
     with ExitStack() as stack:
         repository = stack.enter_context(opening.opened_repository(config))

@@ -49,10 +49,10 @@ def command(
     """
     context.configure_log()
     from dr_toolkit.jobs import opening, rehearsal
-    from dr_toolkit.jobs.rehearsal_source import Chart
+    from dr_toolkit.jobs.rehearsal_target import Chart, Wanted
     from dr_toolkit.reporting import rehearsal_text
 
-    wanted = rehearsal.Wanted(release, to_version, image, Chart(chart, values) if chart else None)
+    wanted = Wanted(release, to_version, image, Chart(chart, values) if chart else None)
     config = context.load_config()
     with opening.opened_repository(config) as repository:
         done = rehearsal.alone(config, repository, wanted, snapshot_id, context.progress())

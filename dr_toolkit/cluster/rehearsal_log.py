@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-_LEVEL = re.compile(r"^.{0,80}?\b(ERROR|FATAL|SEVERE|CRITICAL)\b")
+_LEVEL = re.compile(r"^.{0,120}?\b(TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|SEVERE|CRITICAL)\b")
+"""The first word of a line that is a level."""
 _JSON_LEVELS = ("level", "severity", "log.level", "loglevel")
 _BAD = frozenset({"error", "fatal", "severe", "critical"})
 _CLOSED = re.compile(
@@ -95,4 +96,5 @@ def _bad(line: str) -> tuple[bool, str]:
                 str(event[key]) for key in ("message", "msg", "error", "exception") if event.get(key)
             )
             return level.lower() in _BAD, text or line
-    return bool(_LEVEL.search(line)), line
+    level = _LEVEL.search(line)
+    return level is not None and level[1].lower() in _BAD, line

@@ -14,6 +14,7 @@ CHECKS = {
     "repository": "nothing that is stored is damaged or missing",
     "point": "the snapshots are tied together as a recovery point, and pinned against retention",
     "counts": "after the upgrade: no table is gone or has fewer rows than before",
+    "rehearsal": "the new version migrated a restored copy and got healthy on it (with --rehearse)",
     "migrations": "no migration of the database failed or is running",
     "release": "the Helm release is deployed, and no revision is pending",
     "versions": "the path from the present version to the new one skips none that must not be skipped",

@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.config import ComponentConfig, Config
-from dr_toolkit.jobs import backup, deadline, gate, gate_facts, inspect, opening, proofs, verify
+from dr_toolkit.jobs import (
+    backup,
+    deadline,
+    gate,
+    gate_facts,
+    gate_rehearsal,
+    inspect,
+    opening,
+    proofs,
+    verify,
+)
 from dr_toolkit.jobs.gate import Check, Question, Verdict
 from dr_toolkit.jobs.inspect import Inventory
+from dr_toolkit.jobs.rehearsal_target import Target, Wanted
 from dr_toolkit.log import Progress
 from dr_toolkit.repository import pins
 from dr_toolkit.repository.repository import Point, Repository
@@ -19,6 +30,7 @@ from dr_toolkit.repository.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from dr_toolkit.jobs.quiet import Session
+    from dr_toolkit.jobs.rehearsal import Outcome
 
 _log = log.get("jobs.pre_upgrade")
 _SHOWN = 3
@@ -35,6 +47,7 @@ class Request:
         accept: names of checks that need not be fine.
         deadline: for everything.
         keep: how long the point is pinned.
+        rehearse: the upgrade that is tried on a restored copy; None for none.
     """
 
     question: Question
@@ -43,6 +56,7 @@ class Request:
     accept: tuple[str, ...] = ()
     deadline: timedelta = timedelta(hours=1)
     keep: timedelta = timedelta(days=90)
+    rehearse: Wanted | None = None
 
 
 @dataclass(slots=True)
@@ -59,6 +73,7 @@ class Report:
         pin: until when it is pinned; None when it is not.
         seconds: by stage.
         verdict: the answer.
+        rehearsal: what trying the upgrade found; None where it was not asked for, or could not be done.
     """
 
     request: Request
@@ -70,6 +85,7 @@ class Report:
     pin: datetime | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     verdict: Verdict = field(default_factory=lambda: gate.decide((), None))
+    rehearsal: Outcome | None = None
 
 
 def check_accepted(names: Sequence[str]) -> None:
@@ -94,6 +110,7 @@ def plan(config: Config, repository: Repository, request: Request) -> Report:
     stock = inspect.inventory(repository)
     report.checks += gate_facts.look(config, chosen, stock, request.question)
     report.snapshots = _reusable(chosen, stock, request.reuse, report.moment)
+    report.checks += gate_rehearsal.plan(config, repository, request.rehearse, request.accept)
     report.verdict = gate.decide(report.checks, None, request.accept)
     return report
 
@@ -118,9 +135,10 @@ def run(
     if request.point:
         backup.check_point_name(request.point)
     report = Report(request, repository.store.now())
+    target = gate_rehearsal.target(config, request.rehearse, request.accept)
     try:
         with deadline.limit(request.deadline.total_seconds()):
-            _work(config, repository, report, chosen, progress, session)
+            _work(config, repository, report, chosen, progress, session, target)
     except deadline.Expired:
         progress.close()
         _overdue(report, chosen)
@@ -136,6 +154,7 @@ def _work(
     chosen: Mapping[str, ComponentConfig],
     progress: Progress,
     session: Session | None,
+    target: Target | None,
 ) -> None:
     began = clock.monotonic()
     stock = inspect.inventory(repository)
@@ -150,6 +169,9 @@ def _work(
         if session is not None:
             session.up(progress)
     began = _timed(report, "backup", began)
+    if report.request.rehearse is not None:
+        _rehearse(config, repository, report, target, progress)
+        began = _timed(report, "rehearsal", began)
     _prove(config, repository, report, stock, progress)
     began = _timed(report, "proof", began)
     _pin(repository, report)
@@ -209,12 +231,30 @@ def _taken(name: str, found: Snapshot, *, taken: bool) -> Check:
     return Check("backup", name, "ok", f"{header.id} of {header.time}, {how}{warnings}")
 
 
+def _rehearse(
+    config: Config, repository: Repository, report: Report, target: Target | None, progress: Progress
+) -> None:
+    """Try the upgrade; the restore that it takes is the proof of its snapshot, too."""
+    wanted = report.request.rehearse
+    found = gate_rehearsal.run(config, repository, wanted, target, report.snapshots, progress)
+    report.checks.append(found.check)
+    report.rehearsal = found.outcome
+    if found.proof is not None:
+        name = found.proof.component
+        report.checks.append(_proof(name, found.proof))
+        if found.proof.passed:
+            report.proven[name] = found.proof.seconds
+
+
 def _prove(
     config: Config, repository: Repository, report: Report, stock: Inventory, progress: Progress
 ) -> None:
     """Restore into scratch, or take a signed proof of this very snapshot that is fresh enough."""
     wanted = []
+    judged = {check.component for check in report.checks if check.name == "proof"}
     for name, found in report.snapshots.items():
+        if name in judged:  # in the rehearsal
+            continue
         known = _known_proof(found, stock, report)
         if known is None:
             wanted.append(found)
@@ -285,3 +325,6 @@ def _overdue(report: Report, chosen: Mapping[str, ComponentConfig]) -> None:
                 report.checks.append(Check(check, name, "unknown", limit, "give it longer with --deadline"))
     if ("point", None) not in made:
         report.checks.append(Check("point", None, "unknown", f"{limit} it was pinned"))
+    if report.request.rehearse is not None and "rehearsal" not in {check.name for check in report.checks}:
+        hint = "give it longer with --deadline"
+        report.checks.append(Check("rehearsal", None, "unknown", f"{limit} the upgrade was tried", hint))

@@ -17,24 +17,12 @@ from dr_toolkit.cluster import helm_storage, rehearsal_shape, release_reading, r
 from dr_toolkit.cluster.rehearsal_shape import Shape
 from dr_toolkit.config import ApplicationConfig, Config, HelmConfig
 from dr_toolkit.jobs import clusters
+from dr_toolkit.jobs.rehearsal_target import Chart
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
 
 _RENDER_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A chart that is at hand.
-
-    Attributes:
-        place: its directory or archive.
-        values: files that are laid over the values of the release.
-    """
-
-    place: Path
-    values: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from html import escape
 from dr_toolkit import clock, log
 from dr_toolkit.jobs.gate import CHECKS, Check
 from dr_toolkit.jobs.pre_upgrade import Report
-from dr_toolkit.reporting import gate_text
+from dr_toolkit.reporting import gate_text, rehearsal_text
 from dr_toolkit.reporting.text import duration, size
 
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -23,6 +23,7 @@ th,td{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0;border-t
 th{font-weight:600;color:#55606f;border-top:0}td{overflow-wrap:anywhere}td:first-child{white-space:nowrap}
 .ok{color:#1a7f37}.failed,.unknown{color:#b42318;font-weight:600}.accepted{color:#8a5a00;font-weight:600}
 code{font:14px/1.5 ui-monospace,monospace;background:#f0f2f5;padding:.1rem .35rem;border-radius:4px;overflow-wrap:anywhere}
+pre{font:13px/1.4 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;background:#f0f2f5;padding:.5rem}
 .next,.quiet{color:#55606f}li{margin:.4rem 0}
 """
 
@@ -39,6 +40,7 @@ def html(report: Report) -> bytes:
         _reasons("Accepted by a person", report.verdict.accepted),
         _point(report),
         _back(report),
+        rehearsal_text.page(report.rehearsal) if report.rehearsal is not None else "",
         _checks(report),
         f'<p class="quiet">It took {duration(sum(report.seconds.values()))}: '
         + ", ".join(f"{escape(stage)} {duration(value)}" for stage, value in report.seconds.items())

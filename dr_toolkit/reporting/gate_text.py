@@ -10,7 +10,7 @@ from dr_toolkit import clock
 from dr_toolkit.jobs import post_upgrade, pre_upgrade
 from dr_toolkit.jobs.gate import Check, Verdict
 from dr_toolkit.jobs.gate_record import Stored
-from dr_toolkit.reporting import documents
+from dr_toolkit.reporting import documents, rehearsal_text
 from dr_toolkit.reporting.text import duration
 from dr_toolkit.repository.repository import Point
 from dr_toolkit.repository.snapshot import Snapshot
@@ -58,6 +58,8 @@ def before(report: pre_upgrade.Report, *, planned: bool = False) -> str:
         )
         return "".join([*parts, _looked(report.checks), "nothing was changed\n"])
     parts.append(_looked(report.checks))
+    if report.rehearsal is not None:
+        parts.append(f"rehearsal of the upgrade:\n{rehearsal_text.text(report.rehearsal)}")
     if report.point:
         pinned = f", pinned until {clock.rfc3339(report.pin)}" if report.pin else ", not pinned"
         parts.append(f'point "{report.point.name}" ({report.point.id}){pinned}\n')
@@ -83,6 +85,7 @@ def before_document(report: pre_upgrade.Report, *, planned: bool = False) -> dic
             "pinned_until": None if report.pin is None else clock.rfc3339(report.pin),
             "snapshots": [documents.snapshot(s) for s in report.snapshots.values()],
             "way_back": _back_rows(way_back(report.snapshots, report.proven)),
+            "rehearsal": None if report.rehearsal is None else rehearsal_text.document(report.rehearsal),
             "seconds": dict(report.seconds),
         }
     }

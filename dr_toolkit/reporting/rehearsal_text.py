@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dr_toolkit.jobs.rehearsal import Alone, Outcome
 from dr_toolkit.reporting import documents
 from dr_toolkit.reporting.text import duration, verification
+
+if TYPE_CHECKING:
+    from dr_toolkit.jobs.rehearsal import Alone, Outcome
 
 _STAGES = {
     "start": "it ran",

@@ -56,12 +56,14 @@ class RehearsalSite(ScratchSite):
 
     platform = ""
     role = ""
+    releases = False
 
     def configure(self, rehearsal: dict | None = None, **changes: object) -> Path:
         path = super().configure(**changes)
         tried = {"settle": "1s", "timeout": "60s", "start_timeout": "30s"} | (rehearsal or {})
         application = {"kind": "console", "namespace": self.platform, "rehearsal": tried}
-        self.site.more += yaml.safe_dump({"platform": {"console": application}})
+        releases = f"  releases: {{kind: helm, namespaces: [{self.platform}]}}\n" if self.releases else ""
+        self.site.more = releases + self.site.more + yaml.safe_dump({"platform": {"console": application}})
         path.write_text(self.site.configuration())
         return path
 
@@ -265,3 +267,63 @@ def test_killed_rehearsal_is_collected(rehearsal: RehearsalSite) -> None:
 
     assert {row["namespace"]: row["state"] for row in rows}[name] == "removed"
     rehearsal.api.wait_for(path, "gone", lambda found: found is None)
+
+
+@pytest.fixture
+def gate(rehearsal: RehearsalSite) -> Iterator[RehearsalSite]:
+    """With the releases as a component, so that the recovery point has what is started."""
+    rehearsal.releases = True
+    rehearsal.configure()
+    yield rehearsal
+    rehearsal.releases = False
+
+
+def words(mode: str, *more: str) -> tuple[str, ...]:
+    tried = ("--rehearse", "--image", f"{CONSOLE}:{mode}")
+    return ("pre-upgrade", "console", "--to-version", "1.48.0", *tried, *more)
+
+
+def test_gate_goes_only_after_a_rehearsal(gate: RehearsalSite, tmp_path: Path) -> None:
+    """GO with the rehearsal in the text, the page, JUnit and the evidence; its restore is the proof; the manifest comes from the point's own snapshot."""
+    planned = gate.finish(gate.start(None, *words("good", "--dry-run")), 0)["gate"]
+    page, xml = tmp_path / "gate.html", tmp_path / "gate.xml"
+    answer = gate.finish(gate.start(None, *words("good", "--report", str(page), "--junit", str(xml))), 0)[
+        "gate"
+    ]
+    checks = {(one["check"], one["component"]): one for one in answer["checks"]}
+    [kept] = [one for one in answer["snapshots"] if one["component"] == "console-db"]
+    proofs = [
+        one for shown in gate.site.snapshots() if shown["id"] == kept["id"] for one in shown["evidence"]
+    ]
+
+    would = {one["check"]: one["text"] for one in planned["checks"]}["rehearsal"]
+    assert "would start" in would
+    assert (answer["go"], answer["reasons"]) == (True, [])
+    assert "was healthy after" in checks["rehearsal", "console-db"]["text"]
+    assert "in snapshot" in answer["rehearsal"]["source"]
+    assert answer["rehearsal"]["snapshot"] == kept["id"]
+    assert {"rehearsal", "proof", "pin"} <= set(answer["seconds"])
+    assert [one["level"] for one in proofs if one["level"] != "gate"] == ["restore", "rehearsal"]
+    assert "Rehearsal of the upgrade" in page.read_text()
+    assert 'name="rehearsal"' in xml.read_text()
+
+
+def test_gate_says_no_go_for_what_the_rehearsal_found(gate: RehearsalSite) -> None:
+    """Code 3 with the migration that failed; accepted by name it is GO, and the acceptance is in the report."""
+    refused = gate.finish(gate.start(None, *words("broken", "--reuse", "1h")), 3)["gate"]
+    accepted = gate.finish(gate.start(None, *words("broken", "--reuse", "1h", "--accept", "rehearsal")), 0)[
+        "gate"
+    ]
+
+    [reason] = refused["reasons"]
+    assert (reason["check"], reason["state"]) == ("rehearsal", "failed")
+    assert "a migration failed" in reason["text"]
+    assert [one["check"] for one in accepted["accepted"]] == ["rehearsal"]
+
+
+def test_deadline_ends_a_rehearsal(gate: RehearsalSite) -> None:
+    """What the deadline left undone is unknown, never fine; the namespace is told to end."""
+    answer = gate.finish(gate.start(None, *words("slow", "--reuse", "1h", "--deadline", "20s")), 3)["gate"]
+
+    assert "rehearsal" in {one["check"] for one in answer["reasons"]}
+    assert gate.scratch() == []
