@@ -1,32 +1,25 @@
-"""Amounts as Kubernetes writes them. Pure."""
+"""Sums of amounts as Kubernetes writes them. Pure."""
 
 from __future__ import annotations
 
-_UNITS = {
-    "": 1.0,
-    "m": 0.001,
-    "k": 10.0**3,
-    "M": 10.0**6,
-    "G": 10.0**9,
-    "T": 10.0**12,
-    "Ki": 2.0**10,
-    "Mi": 2.0**20,
-    "Gi": 2.0**30,
-    "Ti": 2.0**40,
-}
+import re
+
+from dr_toolkit.cluster import quotas
+
+_SIMPLE = re.compile(r"([0-9.]+)([A-Za-z]{0,2})")
 
 
 def number(quantity: str) -> float:
-    """``1.5Gi`` as a number."""
-    digits, unit = _parts(quantity)
-    return digits * _UNITS[unit]
+    """``1.5Gi`` as a number; 0 for what is none."""
+    return float(quotas.amount(quantity) or 0)
 
 
 def total(*quantities: str) -> str:
     """The sum of amounts: in their own unit where they have the same, else in thousandths where it is no whole number."""
-    units = {_parts(one)[1] for one in quantities}
-    if len(units) == 1:
-        return f"{sum(_parts(one)[0] for one in quantities):g}{units.pop()}"
+    parts = [_SIMPLE.fullmatch(one) for one in quantities]
+    units = {part[2] if part else None for part in parts}
+    if len(units) == 1 and None not in units:
+        return f"{sum(float(part[1]) for part in parts if part):g}{units.pop()}"
     found = sum(number(one) for one in quantities)
     return str(int(found)) if found == int(found) else f"{int(found * 1000)}m"
 
@@ -34,8 +27,3 @@ def total(*quantities: str) -> str:
 def largest(*quantities: str) -> str:
     """The largest of them, as it was written."""
     return max(quantities, key=number)
-
-
-def _parts(quantity: str) -> tuple[float, str]:
-    digits = quantity.rstrip("mkMGTi")
-    return float(digits), quantity[len(digits) :]

@@ -173,9 +173,7 @@ def _quota(order: Order) -> dict[str, Any]:
     return _object("v1", "ResourceQuota") | {"spec": {"hard": hard}}
 
 
-def demand(
-    memory: str, cpu: str, containers: int, size: str, guest: Guest | None = None
-) -> dict[str, str]:
+def demand(memory: str, cpu: str, containers: int, size: str, guest: Guest | None = None) -> dict[str, str]:
     """What a scratch namespace takes of a quota, by the quota's names.
 
     Args:
