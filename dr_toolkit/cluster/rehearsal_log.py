@@ -96,5 +96,5 @@ def _bad(line: str) -> tuple[bool, str]:
                 str(event[key]) for key in ("message", "msg", "error", "exception") if event.get(key)
             )
             return level.lower() in _BAD, text or line
-    level = _LEVEL.search(line)
-    return level is not None and level[1].lower() in _BAD, line
+    first = _LEVEL.search(line)
+    return first is not None and first[1].lower() in _BAD, line

@@ -521,9 +521,9 @@ def test_completion_answers_without_importing_commands():
     """What a shell asks for is the command's name and nothing slower."""
     environment = os.environ | {
         "_DRCTL_COMPLETE": "bash_complete",
-        "COMP_WORDS": "drctl re",
+        "COMP_WORDS": "drctl res",
         "COMP_CWORD": "1",
     }
-    assert drctl(env=environment).stdout.splitlines() == ["plain,report", "plain,restore", "plain,resume"]
+    assert drctl(env=environment).stdout.splitlines() == ["plain,restore", "plain,resume"]
     environment |= {"COMP_WORDS": "drctl config ", "COMP_CWORD": "2"}
     assert drctl(env=environment).stdout.splitlines() == ["plain,check", "plain,example", "plain,schema"]
