@@ -169,6 +169,10 @@ class Pipe:
         if status != 0:
             raise _failure(self._argv, status, self.stderr_tail())
 
+    def ask_to_end(self) -> None:
+        """Ask it to end, and leave its streams to whoever reads them. For another thread than theirs."""
+        self._popen.send_signal(self._end_signal)
+
     def stop(self) -> None:
         """Ask it to end; after 5 s, end it and its whole process group. Does nothing to a program that ended."""
         _end(self._popen, self._end_signal)

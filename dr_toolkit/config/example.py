@@ -68,6 +68,7 @@ components:
     connection: {host: main-postgresql, database: postgres, user: drctl_replication, password: env:DR_REPLICATION_PASSWORD}
     checkpoint: fast                      # or spread: slower, easier on the server's disk
     # max_rate: 51200                     # KiB each second
+    # max_wal_kept: 10Gi                  # WAL held on the server for a running backup; the backup ends before it is more
     audit_every: 10                       # increments (17+, summarize_wal), then one full read that checks them
     schedule: "0 2 * * *"
   cortex:

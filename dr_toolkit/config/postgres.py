@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from dr_toolkit.config.secrets import SecretRef
 from dr_toolkit.config.section import OF_PARENT, ComponentFields, Section
-from dr_toolkit.config.values import CertificatePath, ConnectionUrl, LocalPath, Port, Text
+from dr_toolkit.config.values import CertificatePath, ConnectionUrl, LocalPath, Port, Size, Text
 
 PLACE = ("host", "hosts", "url")
 """The three ways to say where a server is; exactly one is used."""
@@ -150,6 +150,10 @@ class PostgresBaseConfig(ComponentFields):
     """How the server's checkpoint at the start is made: at once, or spread over time to spare its disk."""
     max_rate: Annotated[int, Field(ge=32, le=1048576)] | None = None
     """At most so many KiB each second are read from the server. Without it, no limit."""
+    max_wal_kept: Size | None = None
+    """At most so much WAL (`10Gi`) is held on the server while a backup runs; the backup ends with an error before it is more, so that
+    the server's disk never fills up. Default: half of what is free there, where drctl runs on the same machine and may ask; else twice
+    the server's `max_wal_size`, or a quarter of all databases when that is more."""
     audit_every: Annotated[int, Field(ge=0, le=1000)] = 10
     """After so many increments (PostgreSQL 17 and newer, with `summarize_wal`) the cluster is read whole once, and every page is held
     against what the increments said. 0: never, but where an increment cannot be had."""

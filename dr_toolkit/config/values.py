@@ -22,6 +22,7 @@ from dr_toolkit.config.secrets import SecretRef, is_reference, literal_password
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _DURATION_PATTERN = r"^(?=\d)(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"
+_SIZE = re.compile(r"(\d{1,9})([KMGT])iB?")
 _PERCENT = re.compile(r"(100|[1-9]?[0-9])%")
 _DAYS = "sun mon tue wed thu fri sat"
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
@@ -113,6 +114,20 @@ def _check_limit(value: Any) -> str | int:
     raise ValueError('expected a percentage in quotes ("10%") or a number of objects')
 
 
+def parse_size(value: Any) -> int:
+    """Read ``512Mi``, ``10Gi``, ``10GiB``, or a number of bytes.
+
+    Raises:
+        ValueError: it is no size, or nothing at all.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not int(match[1]):
+        raise ValueError("expected a size such as 512Mi or 10Gi")
+    return int(match[1]) << (10 * "KMGT".index(match[2]) + 10)
+
+
 def _check_connection_url(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("expected a URL, or a reference to one")  # noqa: TRY004 - pydantic collects ValueErrors
@@ -164,6 +179,7 @@ LocalPath = Annotated[Text, AfterValidator(_absolute)]
 CertificatePath = Annotated[Text, AfterValidator(_absolute_or_system)]
 BucketUrl = Annotated[str, AfterValidator(_check_bucket_url)]
 Limit = Annotated[str | int, PlainValidator(_check_limit, json_schema_input_type=str | int)]
+Size = Annotated[int, PlainValidator(parse_size, json_schema_input_type=str | int)]
 RepositoryUrl = Annotated[str, AfterValidator(_check_repository_url)]
 HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
 ConnectionUrl = Annotated[str, PlainValidator(_check_connection_url, json_schema_input_type=str)]

@@ -16,6 +16,7 @@ from dr_toolkit.postgres import (
     base_checks,
     base_manifest,
     base_method,
+    base_slot,
     server,
     server_facts,
     tools,
@@ -62,7 +63,7 @@ def take(
     settings = opening.source_settings(wanted, config)
     found, source, chosen, size, now = _look(settings)
     progress.start(size, name)
-    run = Run(config, repository, name, wanted, settings, chosen, found, now, {**source}, progress)
+    run = Run(config, repository, name, wanted, settings, chosen, found, now, {**source}, progress, size)
     try:
         return _taken(run, full=full, refused="an audit was asked for" if audit else None)
     except Unfit as why:
@@ -84,6 +85,7 @@ class Run:
     now: State | None
     source: dict[str, Any]
     progress: Progress
+    size: int | None
 
 
 def _taken(run: Run, *, full: bool, refused: str | None) -> Snapshot:
@@ -93,7 +95,7 @@ def _taken(run: Run, *, full: bool, refused: str | None) -> Snapshot:
     ) as writer:
         _log.info("started", component=run.name, parent=writer.parent.id if writer.parent else None)
         plan = base_plan.plan(run.repository, writer, run.settings, run.now, run.wanted.audit_every, refused)
-        with base_backup.held_wal(run.settings):
+        with base_slot.held_wal(run.settings, run.wanted.max_wal_kept, run.size) as held:
             made = base_backup.read_cluster(
                 run.settings,
                 writer,
@@ -104,6 +106,7 @@ def _taken(run: Run, *, full: bool, refused: str | None) -> Snapshot:
                 on_bytes=run.progress.advance,
                 files=plan.files,
                 increment_of=plan.manifest,
+                held=held,
             )
         _log.info("source read", component=run.name, bytes=writer.bytes_source, method=plan.method)
         warnings = [*run.settings.warnings, *base_checks.warnings(run.found)]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
 from dr_toolkit import log, process
 from dr_toolkit.errors import DrctlError, ProgramError, SourceError, SourceUnreachable
-from dr_toolkit.postgres import base_manifest, server
+from dr_toolkit.postgres import base_manifest
 from dr_toolkit.postgres.base_increment import Unfit
 from dr_toolkit.postgres.base_manifest import WalRange
 from dr_toolkit.postgres.base_overlay import PlainFiles
+from dr_toolkit.postgres.base_slot import HeldWal
 from dr_toolkit.postgres.base_tar import Member, Readable, TarStream
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
 from dr_toolkit.postgres.tools import Tools
@@ -33,7 +33,7 @@ _INCREMENT = re.compile(
 """What a server says that does not have what an increment needs."""
 _GONE = re.compile(
     r"server closed the connection|terminating connection|could not connect|connection to server .* failed|"
-    r"could not receive data|the database system is|no connection to the server",
+    r"could not receive data|the database system is|no connection to the server|COPY stream ended before",
     re.IGNORECASE,
 )
 
@@ -71,32 +71,6 @@ class FileWriter(Protocol):
         """Write one file or directory, whose content is the stream's next."""
 
 
-@contextmanager
-def held_wal(settings: ConnectionSettings) -> Iterator[str]:
-    """Keep WAL on the server until the block ends, by a temporary slot of our own session: it goes when drctl goes.
-
-    Raises:
-        SourceError: the slot cannot be made.
-    """
-    name = f"drctl_{secrets.token_hex(6)}"
-    with closing(server.connect(settings)) as session:
-        server.set_timeouts(session)
-        server.query(session, "SELECT pg_create_physical_replication_slot(%s, true, true)", (name,))
-        yield name
-        _check_held(session, name)
-
-
-def _check_held(session: server.Connection, name: str) -> None:
-    rows = server.query(session, "SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s", (name,))
-    if not rows or rows[0][0] == "lost":
-        raise SourceError(
-            "the server removed WAL that the backup needs (max_slot_wal_keep_size)",
-            on=name,
-            hint="raise max_slot_wal_keep_size, or back up when less is written",
-            unaffected="no snapshot was made",
-        )
-
-
 def read_cluster(
     settings: ConnectionSettings,
     sink: EntrySink,
@@ -108,6 +82,7 @@ def read_cluster(
     on_bytes: Callable[[int], None] | None = None,
     files: FileWriter | None = None,
     increment_of: bytes | None = None,
+    held: HeldWal | None = None,
 ) -> BaseBackup:
     """Read a cluster into a sink that takes entries in any order. Whoever opened the sink commits or aborts it.
 
@@ -121,6 +96,7 @@ def read_cluster(
         on_bytes: told the number of bytes after each read.
         files: writes each file; else as the server sends it.
         increment_of: ask for an increment against the backup that this manifest is of.
+        held: WAL that is held on the server; the backup ends when it becomes too much.
 
     Raises:
         Unfit: the increment that was asked for cannot be had or used.
@@ -139,6 +115,8 @@ def read_cluster(
         process.Pipe([*arguments, *earlier], env=env | dict(tools.env)) as pipe,
     ):
         made, writer = BaseBackup(), files or PlainFiles()
+        if held is not None:
+            held.ends(pipe.ask_to_end)
         try:
             stream = TarStream(cast("Readable", pipe.stdout), on_bytes)
             for member in stream.members():
@@ -148,10 +126,14 @@ def read_cluster(
                     writer.write(member, stream, sink)
                     _count(member, made)
         except SourceError:
+            if held is not None:
+                held.check()
             # Where the stream has ended, pg_basebackup says why. Where it has not, it would wait for us for ever.
             if pipe.stdout is not None and not pipe.stdout.read(1):
                 _finish(pipe, settings, made)
             raise
+        if held is not None:
+            held.check()
         _finish(pipe, settings, made)
     _check(made, segment_size)
     sink.begin(MANIFEST, "manifest", cutting="fixed")

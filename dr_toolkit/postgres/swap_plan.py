@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -11,16 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from dr_toolkit.errors import DrctlError, SourceError, TargetError
-from dr_toolkit.postgres import restore_needs, server, swap_names, swap_settings, swap_sql
+from dr_toolkit.errors import SourceError, TargetError
+from dr_toolkit.postgres import restore_needs, server, server_disk, swap_names, swap_settings, swap_sql
 from dr_toolkit.postgres.archive_toc import Toc
 from dr_toolkit.postgres.connection import ConnectionSettings
 from dr_toolkit.postgres.restore_target import refusals
 
 _MAINTENANCE = ("postgres", "template1")
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_CONTROL_FILE = "global/pg_control"
-_SYSTEM_IDENTIFIER = struct.Struct("=Q")
 _WAL_MARGIN = 1.1
 """A restore also writes WAL, which the server removes as it goes."""
 
@@ -223,37 +218,12 @@ def _warnings(connection: server.Connection, live: str) -> Iterator[str]:
 
 def free_bytes(connection: server.Connection, settings: ConnectionSettings, live: str) -> int | None:
     """Free space where the new database will lie; None unless the server's own disk can be seen from here."""
-    local = all(host.startswith("/") or host in _LOOPBACK for host, _ in settings.hosts)
-    try:
-        [(directory,)] = server.query(connection, "SELECT current_setting('data_directory')")
-        [(identifier,)] = server.query(connection, "SELECT system_identifier FROM pg_control_system()")
-        tablespace = server.query(
-            connection,
-            "SELECT pg_tablespace_location(dattablespace) FROM pg_database WHERE datname = %s",
-            (live,),
-        )
-    except DrctlError:  # an ordinary role may not ask
+    directory = server_disk.data_directory(connection, settings)
+    if directory is None:
         return None
-    if not local or not _is_server_directory(Path(directory), int(identifier)):
-        return None
-    return _free(Path(tablespace[0][0] if tablespace and tablespace[0][0] else directory))
-
-
-def _is_server_directory(directory: Path, identifier: int) -> bool:
-    """Whether this is that server's own directory: a port may be forwarded to a machine with equal paths."""
-    try:
-        with (directory / _CONTROL_FILE).open("rb") as file:
-            head = file.read(_SYSTEM_IDENTIFIER.size)
-    except OSError:
-        return False
-    return len(head) == _SYSTEM_IDENTIFIER.size and _SYSTEM_IDENTIFIER.unpack(head)[0] == identifier % (
-        1 << 64
+    tablespace = server.query(
+        connection,
+        "SELECT pg_tablespace_location(dattablespace) FROM pg_database WHERE datname = %s",
+        (live,),
     )
-
-
-def _free(directory: Path) -> int | None:
-    try:
-        found = os.statvfs(directory)
-    except OSError:
-        return None
-    return found.f_bavail * found.f_frsize
+    return server_disk.free_bytes(Path(tablespace[0][0]) if tablespace and tablespace[0][0] else directory)

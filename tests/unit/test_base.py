@@ -11,7 +11,7 @@ import pytest
 
 from dr_toolkit import errors
 from dr_toolkit.log import NoProgress
-from dr_toolkit.postgres import base_archive, base_checks, base_files, base_manifest
+from dr_toolkit.postgres import base_archive, base_checks, base_files, base_manifest, base_slot
 from dr_toolkit.postgres.base_checks import BaseFacts
 from dr_toolkit.postgres.base_manifest import WalRange
 from dr_toolkit.postgres.base_tar import TarStream
@@ -119,6 +119,23 @@ def test_what_a_server_lacks_is_said(change: dict, word: str):
     values = {name: getattr(GOOD, name) for name in GOOD.__slots__} | change
     [reason] = base_checks.problems(BaseFacts(**values))
     assert word in reason
+
+
+@pytest.mark.parametrize(
+    ("wanted", "free", "usual", "cluster", "most"),
+    [
+        (5, 100, 7, 1000, 5),
+        (None, 100, 7, 1000, 50),
+        (None, None, 7, 1000, 250),
+        (None, None, 7, 20, 14),
+        (None, None, 7, None, 14),
+    ],
+)
+def test_how_much_wal_may_be_held(
+    wanted: int | None, free: int | None, usual: int, cluster: int | None, most: int
+):
+    """What was configured; half of what is free; else what such a server has room for."""
+    assert base_slot.most_wal(wanted, free, usual, cluster) == most
 
 
 class Entries:
