@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from dr_toolkit import errors
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from dr_toolkit.config import ComponentConfig, Config
     from dr_toolkit.jobs.gate import Check, Question
     from dr_toolkit.jobs.restore import Request
@@ -123,6 +125,22 @@ class Restore(Protocol):
         """Carry the plan out."""
 
 
+class Ready(Protocol):
+    """Something that was restored beside what is live, and compared."""
+
+    def finish(self, *, end_sessions: bool) -> Any:
+        """Let it take the place of what is live; what is returned is as of ``Restore.run``."""
+
+
+class Beside(Protocol):
+    """What kinds can do that restore beside what is live: everything but the last step."""
+
+    def aside(
+        self, config: Config, repository: Repository, prepared: Any, progress: Progress
+    ) -> AbstractContextManager[Ready]:
+        """Restore and compare; leaving the block without ``finish`` leaves nothing."""
+
+
 class Gate(Protocol):
     """Looks at what beside the data decides about an upgrade."""
 
@@ -204,6 +222,12 @@ def sampling_of(kind: str, place: str = "local") -> Sampling:
 def restore_of(kind: str) -> Restore:
     """Who restores this kind."""
     return cast("Restore", _module(_row(kind).restore))
+
+
+def beside_of(kind: str) -> Beside | None:
+    """Who restores this kind beside what is live, and lets it take its place later; None where nobody does."""
+    found = _module(_row(kind).restore)
+    return cast("Beside", found) if hasattr(found, "aside") else None
 
 
 def gate_of(kind: str) -> Gate | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dr_toolkit import clock, errors, log
@@ -70,6 +72,7 @@ class Outcome:
         plan: what was planned.
         done: what each component's restore did, by name.
         failed: the component at which it stopped, and why.
+        dropped: components whose databases were restored aside, and dropped again because another one failed.
         resting: applications that are still at zero, because it stopped.
         awake: what the applications said after they were scaled up, in words, and whether it is well.
     """
@@ -77,6 +80,7 @@ class Outcome:
     plan: Plan
     done: dict[str, Any] = field(default_factory=dict)
     failed: tuple[str, errors.DrctlError] | None = None
+    dropped: tuple[str, ...] = ()
     resting: tuple[str, ...] = ()
     awake: list[tuple[bool, str]] = field(default_factory=list)
 
@@ -185,7 +189,9 @@ def run(
     journal: Journal,
     session: quiet.Session | None = None,
 ) -> Outcome:
-    """Carry the plan out, step by step; at the first failure the rest is left as it is, and the applications stay at zero.
+    """Carry the plan out; at the first failure the rest is left as it is, and the applications stay at zero.
+
+    Databases are all restored aside and compared first; only then the first of them gets the live name.
 
     Args:
         config: the configuration.
@@ -199,28 +205,68 @@ def run(
     journal.begin()
     if session is not None:
         session.down(progress)
-    for step in planned.steps:
-        if step.left:
-            continue
-        try:
-            if session is not None:
-                session.check()
-            outcome.done[step.component] = kinds.restore_of(step.kind).run(
-                config, repository, step.prepared, progress, end_sessions=True
+    with ExitStack() as stack:
+        ready: dict[str, kinds.Ready] = {}
+
+        def restore_aside(step: Step, beside: kinds.Beside) -> None:
+            ready[step.component] = stack.enter_context(
+                beside.aside(config, repository, step.prepared, progress)
             )
-        except errors.DrctlError as error:
-            _log.error("restore failed", component=step.component, code=error.code, reason=error.message)
-            outcome.failed = (step.component, error)
-            outcome.resting = tuple(rest.name for rest in planned.rest)
-            return outcome
-        finally:
-            progress.close()
-        journal.add(step.component, step.snapshot.id)
+
+        def finish(step: Step) -> None:
+            outcome.done[step.component] = (
+                ready[step.component].finish(end_sessions=True)
+                if step.component in ready
+                else kinds.restore_of(step.kind).run(
+                    config, repository, step.prepared, progress, end_sessions=True
+                )
+            )
+            journal.add(step.component, step.snapshot.id)
+
+        # No database gets its name before all of them are there and were compared.
+        for step, beside in _databases(planned):
+            _attempt(outcome, step, session, progress, partial(restore_aside, step, beside))
+        outcome.dropped = tuple(ready) if outcome.failed else ()
+        for step in planned.steps:
+            if not step.left:
+                _attempt(outcome, step, session, progress, partial(finish, step))
+    if outcome.failed:
+        outcome.resting = tuple(rest.name for rest in planned.rest)
+        return outcome
     if session is not None:
         session.up(progress)
         outcome.awake = session.health()
     journal.clear()
     return outcome
+
+
+def _databases(planned: Plan) -> Iterator[tuple[Step, kinds.Beside]]:
+    """The steps that can be restored and compared before the first of them is swapped."""
+    for step in planned.steps:
+        beside = None if step.left else kinds.beside_of(step.kind)
+        if beside is not None:
+            yield step, beside
+
+
+def _attempt(
+    outcome: Outcome,
+    step: Step,
+    session: quiet.Session | None,
+    progress: Progress,
+    work: Callable[[], None],
+) -> None:
+    """One piece of work, as long as none before it failed."""
+    if outcome.failed:
+        return
+    try:
+        if session is not None:
+            session.check()
+        work()
+    except errors.DrctlError as error:
+        _log.error("restore failed", component=step.component, code=error.code, reason=error.message)
+        outcome.failed = (step.component, error)
+    finally:
+        progress.close()
 
 
 def _finished(config: Config, journal: Journal, chosen: Sequence[Snapshot]) -> frozenset[tuple[str, str]]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.config import Config, PostgresDumpConfig
-from dr_toolkit.jobs import doubts, opening, selection
+from dr_toolkit.jobs import archive_files, doubts, opening, selection
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres import (
     compare,
@@ -135,7 +132,7 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
     size = found.header.bytes_source
     if request.to is not None and request.to.startswith("file:"):
         path = request.to.removeprefix("file:")
-        _check_files(path)
+        archive_files.check_new(path)
         return Prepared(request, found, path, None, lost, size, doubted)
     settings = target(config, component, request)
     if request.tables:
@@ -201,13 +198,13 @@ def run(
         VerificationFailed: the restored content is not the snapshot's; nothing was swapped.
         TargetError: the target failed; the live database is as it was.
     """
+    if prepared.database is not None:
+        with aside(config, repository, prepared, progress) as ready:
+            return ready.finish(end_sessions=end_sessions)
     with SnapshotReader(repository, prepared.snapshot) as source:
         if prepared.request.tables:
             return _tables(config, source, prepared, progress)
-        if prepared.database is None:
-            return _to_file(source, prepared, progress)
-        settings = target(config, _dump_component(config, prepared.request.component), prepared.request)
-        return _to_database(source, settings, prepared, progress, end_sessions=end_sessions)
+        return _to_file(source, prepared, progress)
 
 
 def target(config: Config, component: PostgresDumpConfig, request: Request) -> ConnectionSettings:
@@ -239,22 +236,6 @@ def _doubts(
     return doubts.doubts(found, damaged=damaged, findings=findings, evidence=evidence, at=request.at)
 
 
-def _check_files(path: str) -> None:
-    """Both files of an archive must be new, before the first is written."""
-    for name in _files(path):
-        if os.path.lexists(name):
-            raise errors.TargetError(
-                f'"{name}" exists',
-                on=name,
-                hint="choose another name, or remove it",
-                unaffected="it was not touched",
-            )
-
-
-def _files(path: str) -> list[str]:
-    return [path, f"{path}.globals.sql"]
-
-
 def _needed(found: Snapshot) -> int | None:
     value = found.header.source.get("database_bytes")
     return value if isinstance(value, int) else None
@@ -281,31 +262,59 @@ def _check(planned: RestorePlan, request: Request) -> None:
         )
 
 
-def _to_database(
-    source: SnapshotReader,
-    settings: ConnectionSettings,
-    prepared: Prepared,
-    progress: Progress,
-    *,
-    end_sessions: bool,
-) -> Done:
+class Aside:
+    """A database that was restored beside the live one and compared, and has not its name yet; made by `aside`."""
+
+    def __init__(self, new: swap.Beside, done: Done, source: SnapshotReader) -> None:
+        self._new, self._done, self._source = new, done, source
+
+    def finish(self, *, end_sessions: bool) -> Done:
+        """Give it the live name, unless the request says that it keeps its own.
+
+        Raises:
+            TargetError: the names could not be swapped; the live database is as it was.
+        """
+        _finish(self._new, self._done, self._source, end_sessions=end_sessions)
+        return self._done
+
+
+@contextmanager
+def aside(config: Config, repository: Repository, prepared: Prepared, progress: Progress) -> Iterator[Aside]:
+    """Restore into a new database beside the live one, and compare it. Leaving the block without `Aside.finish` drops it.
+
+    Args:
+        config: the configuration.
+        repository: opened with the ``read`` role.
+        prepared: a plan with a database.
+        progress: told of each stage.
+
+    Raises:
+        VerificationFailed: the restored content is not the snapshot's.
+        TargetError: the target failed.
+    """
     planned, request = prepared.database, prepared.request
     assert planned is not None  # noqa: S101  # for the type checker: the caller looked
-    major = restore_needs.client_major(restore_plan.toc_of(source), planned.server_version // 10_000)
-    programs = tools.choose(major, settings.programs, tls=settings.tls_required)
+    settings = target(config, _dump_component(config, request.component), request)
     done = Done(prepared, notes=list(planned.warnings))
-    with swap.beside(settings, planned, progress=progress) as new:
-        _log.info("restoring", database=planned.new, snapshot=prepared.snapshot.id)
-        filled = restore.restore_into(
-            source, new.settings, programs, jobs=request.jobs, no_owner=request.no_owner, progress=progress
-        )
-        done.seconds = dict(filled.seconds)
-        _log.info("restored", database=planned.new)
-        _compare(source, new.settings, programs, done, progress)
-        new.verified()
-        _log.info("compared", database=planned.new)
-        _finish(new, done, source, end_sessions=end_sessions)
-    return done
+    with SnapshotReader(repository, prepared.snapshot) as source:
+        major = restore_needs.client_major(restore_plan.toc_of(source), planned.server_version // 10_000)
+        programs = tools.choose(major, settings.programs, tls=settings.tls_required)
+        with swap.beside(settings, planned, progress=progress) as new:
+            _log.info("restoring", database=planned.new, snapshot=prepared.snapshot.id)
+            filled = restore.restore_into(
+                source,
+                new.settings,
+                programs,
+                jobs=request.jobs,
+                no_owner=request.no_owner,
+                progress=progress,
+            )
+            done.seconds = dict(filled.seconds)
+            _log.info("restored", database=planned.new)
+            _compare(source, new.settings, programs, done, progress)
+            new.verified()
+            _log.info("compared", database=planned.new)
+            yield Aside(new, done, source)
 
 
 def _finish(new: swap.Beside, done: Done, source: SnapshotReader, *, end_sessions: bool) -> None:
@@ -359,38 +368,7 @@ def _tables(config: Config, source: SnapshotReader, prepared: Prepared, progress
 def _to_file(source: SnapshotReader, prepared: Prepared, progress: Progress) -> Done:
     path = prepared.place
     progress.start(prepared.bytes, "writing")
-    archive, roles = _files(path)
-    _write(archive, restore.exact_archive(source), progress.advance)
-    _write(roles, source.read("globals.sql"), progress.advance)
+    archive, roles = archive_files.names(path)
+    archive_files.write(archive, restore.exact_archive(source), progress.advance)
+    archive_files.write(roles, source.read("globals.sql"), progress.advance)
     return Done(prepared, files=[archive, roles])
-
-
-def _appear(partial: str, path: str) -> None:
-    """Give a whole file its name, never one that is taken."""
-    try:
-        os.link(partial, path)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS) or Path(path).exists():
-            raise
-        Path(partial).rename(path)  # vfat, exfat and some network filesystems have no links
-
-
-def _write(path: str, pieces: Iterator[bytes], advance: Callable[[int], None]) -> None:
-    """Write a file that appears only when it is whole; readable by this user only, because it is plaintext."""
-    partial = f"{path}.partial-{os.getpid()}"
-    try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                for piece in pieces:
-                    file.write(piece)
-                    advance(len(piece))
-                file.flush()
-                os.fsync(file.fileno())
-            _appear(partial, path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
-    except OSError as error:
-        raise errors.TargetError(
-            f'"{path}" cannot be written: {error.strerror}', on=path, unaffected="no partial file was left"
-        ) from error

@@ -36,6 +36,15 @@ def plan(item: Plan) -> str:
             parts.append(f"{number}. LEFT OUT {step.component} ({step.snapshot.id}): {step.left}{hint}\n")
         else:
             parts.append(f"{number}. {restores.view_of(step.kind).plan(step.prepared)}")
+    if (
+        sum(
+            restores.view_of(s.kind).replaces(s.prepared) and s.kind == "postgres-dump"
+            for s in item.steps
+            if not s.left
+        )
+        > 1
+    ):
+        parts.append("no database is swapped before all of them are restored aside and compared\n")
     if item.rest:
         parts.append("then the applications get their replicas back, and are asked about their health\n")
     return "".join(parts)
@@ -98,6 +107,10 @@ def done(item: Outcome) -> str:
                 for label, value in (("unaffected", error.unaffected), ("next", error.hint))
                 if value
             ]
+        elif step.component in item.dropped:
+            parts.append(
+                f"NOT SWAPPED: {step.component}: it was restored aside, and dropped again because not all came back\n"
+            )
         else:
             parts.append(f"NOT BEGUN: {step.component}\n")
     parts += [f"{'well' if well else 'NOT WELL'}: {text}\n" for well, text in item.awake]
@@ -116,7 +129,7 @@ def done_document(item: Outcome) -> dict[str, Any]:
     """The same for scripts."""
     kinds = {s.component: s.kind for s in item.plan.steps}
     failed = documents.failure(item.failed[1], item.failed[0]) if item.failed else None
-    begun = {*item.done, *([item.failed[0]] if item.failed else [])}
+    begun = {*item.done, *item.dropped, *([item.failed[0]] if item.failed else [])}
     return {
         "name": item.plan.name,
         "components": {
@@ -124,6 +137,7 @@ def done_document(item: Outcome) -> dict[str, Any]:
         },
         "left_out": {s.component: s.left for s in item.plan.steps if s.left},
         "not_begun": [s.component for s in item.plan.steps if not s.left and s.component not in begun],
+        "dropped_again": list(item.dropped),
         "failed": failed,
         "still_at_zero": list(item.resting),
         "health": [{"well": well, "text": text} for well, text in item.awake],

@@ -8,6 +8,7 @@ import pty
 import re
 import secrets
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -129,32 +130,104 @@ def test_a_script_that_forgot_the_component_is_told(site):
         assert site.run("restore", *wrong).returncode == 2
 
 
+def packs(site: Site) -> list[Path]:
+    """Of a first backup: one pack of each component, in their order."""
+    found = [p for p in (site.root / "repository/packs").rglob("*") if p.is_file()]
+    return sorted(found, key=lambda p: p.stat().st_mtime_ns)
+
+
+def flip(pack: Path) -> bytes:
+    """One bit in the middle; what it held before."""
+    content = pack.read_bytes()
+    half = len(content) // 2
+    pack.chmod(0o600)
+    pack.write_bytes(content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :])
+    return content
+
+
+def databases(site: Site) -> int:
+    pattern = f"^{site.database}"
+    return sql.rows(site.postgres.dsn(), f"SELECT count(*) FROM pg_database WHERE datname ~ '{pattern}'")[0][
+        0
+    ]
+
+
 def test_it_stops_at_a_failure_and_goes_on_where_it_stopped(site):
-    """The second database's content is damaged and it is not swapped; the first is restored once and not again, the bucket only after the cause is gone."""
+    """One database is damaged: none is swapped. The bucket is: both are, and are not restored again when the cause is gone."""
     site.json("backup", "--point", "before")
     damage(site)
-    packs = sorted(
-        (p for p in (site.root / "repository/packs").rglob("*") if p.is_file()),
-        key=lambda p: p.stat().st_mtime_ns,
-    )
-    content = packs[1].read_bytes()
-    half = len(content) // 2
-    packs[1].chmod(0o600)
-    packs[1].write_bytes(content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :])
+    broken = state(site)
+    [_first, second, bucket] = packs(site)
+    content = flip(second)
+    planned = site.run("restore", "--point", "before", "--dry-run").stdout
+    assert "no database is swapped before all of them are restored aside and compared" in planned
     stopped = site.json("restore", "--point", "before", "--yes", code=3)["restored"]
-    assert (list(stopped["components"]), stopped["failed"]["component"], stopped["not_begun"]) == (
-        ["console-db"], "sql-db", ["cortex"],
-    )  # fmt: skip
-    assert state(site) == (500, 0, b"after")
-    packs[1].write_bytes(content)
+    assert (stopped["components"], stopped["failed"]["component"], stopped["not_begun"]) == (
+        {},
+        "sql-db",
+        ["cortex"],
+    )
+    assert (stopped["dropped_again"], state(site), databases(site)) == (["console-db"], broken, 2)
+    second.write_bytes(content)
+    content = flip(bucket)
+    stopped = site.json("restore", "--point", "before", "--yes", code=3)["restored"]
+    assert (list(stopped["components"]), stopped["failed"]["component"]) == (
+        ["console-db", "sql-db"],
+        "cortex",
+    )
+    assert state(site) == (500, 1, b"after")
+    bucket.write_bytes(content)
     sql.execute(site.dsn, "INSERT INTO users VALUES (999, 'written since')")
     went_on = site.json("restore", "--point", "before", "--yes", "--resume")["restored"]
+    done = "done by an earlier run"
     assert (list(went_on["components"]), went_on["left_out"]) == (
-        ["sql-db", "cortex"],
-        {"console-db": "done by an earlier run"},
+        ["cortex"],
+        {"console-db": done, "sql-db": done},
     )
     assert state(site) == GOOD
     assert sql.rows(site.dsn, "SELECT count(*) FROM users") == [(501,)]
+
+
+def test_a_digest_mismatch_in_one_database_swaps_none(site):
+    """What was restored is not what the snapshot says, in the second database: the first keeps its live name as well, and nothing is left."""
+    sql.execute(
+        site.postgres.dsn(site.second),
+        "CREATE FUNCTION slow(s int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT s'",
+        "CREATE TABLE waits AS SELECT 4 AS s",
+        "CREATE INDEX ON waits (slow(s))",  # comes after the rows, and gives this test four seconds
+        "CREATE OR REPLACE FUNCTION slow(s int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(s); RETURN s; END'",
+    )
+    site.json("backup", "--point", "before")
+    damage(site)
+    broken = state(site)
+    process = site.start("restore", "--point", "before", "--yes", "--output", "json")
+    lose_a_row(site)
+    out, said = process.communicate(timeout=120)
+    stopped = json.loads(out)["restored"]
+    assert (process.returncode, stopped["failed"]["code"]) == (3, "verification-failed"), said
+    assert "topics" in stopped["failed"]["message"]
+    assert (stopped["components"], stopped["dropped_again"], stopped["not_begun"]) == (
+        {},
+        ["console-db"],
+        ["cortex"],
+    )
+    assert (state(site), databases(site)) == (broken, 2)
+
+
+def lose_a_row(site: Site) -> None:
+    """A row goes from the database that is being restored, after it was loaded and before it is compared."""
+    new = f"SELECT datname FROM pg_database WHERE datname ~ '^{site.second}.'"
+    for _ in range(600):
+        found = sql.rows(site.postgres.dsn(), new)
+        there = (
+            found
+            and sql.rows(site.postgres.dsn(found[0][0]), "SELECT to_regclass('topics') IS NOT NULL")[0][0]
+        )
+        if there and sql.rows(site.postgres.dsn(found[0][0]), "SELECT count(*) FROM topics") == [(30000,)]:
+            sql.execute(site.postgres.dsn(found[0][0]), "DELETE FROM topics WHERE id = 7")
+            return
+        time.sleep(0.05)
+    raise AssertionError("it was never loaded")
 
 
 def test_a_swap_that_nobody_wrote_down_is_not_made_twice(site):
