@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _EPILOG = epilog(
     "drctl backup",
     "drctl backup console-db --point before-migration",
+    "drctl backup console-base --checkpoint spread --max-rate 51200",
     "drctl backup --dry-run",
     codes=(0, 1, 2, 3, 5, 130, 143),
 )
@@ -35,6 +36,17 @@ _EPILOG = epilog(
     is_flag=True,
     help="For base backups: read the cluster whole and list every page that differs from what increments said.",
 )
+@click.option(
+    "--checkpoint",
+    type=click.Choice(["fast", "spread"]),
+    help="For base backups: the server's checkpoint at the start at once, or spread over time to spare its disk.",
+)
+@click.option(
+    "--max-rate",
+    metavar="KIB",
+    type=click.IntRange(32, 1048576),
+    help="For base backups: read at most so many KiB each second from the server.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be read; change nothing.")
 @common
 @click.pass_obj
@@ -46,6 +58,8 @@ def command(
     full: bool,
     checksum: bool,
     audit: bool,
+    checkpoint: str | None,
+    max_rate: int | None,
     dry_run: bool,
 ) -> None:
     """Take snapshots of all components, or of those that are named; bring replicas up to date.
@@ -57,7 +71,7 @@ def command(
     from dr_toolkit.reporting import documents, text
 
     config = context.load_config()
-    request = backup.Request(components, point, full, checksum, audit)
+    request = backup.Request(components, point, full, checksum, audit, checkpoint, max_rate)
     if point is not None:
         backup.check_point_name(point)
     with opening.opened_repository(config) as repository:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from dr_toolkit import clock, errors, log
-from dr_toolkit.config import ComponentConfig, Config
+from dr_toolkit.config import ComponentConfig, Config, PostgresBaseConfig
 from dr_toolkit.jobs import kinds, opening
 from dr_toolkit.log import Progress
 from dr_toolkit.repository import layout
@@ -30,6 +30,8 @@ class Request:
         full: ignore the parent and everything stored.
         checksum: of replicas: believe no ETag, read both sides.
         audit: of base backups: read the cluster whole, and hold it against what increments said.
+        checkpoint: of base backups: how the server makes its checkpoint; else as configured.
+        max_rate: of base backups: KiB each second; else as configured.
     """
 
     components: tuple[str, ...] = ()
@@ -37,6 +39,8 @@ class Request:
     full: bool = False
     checksum: bool = False
     audit: bool = False
+    checkpoint: str | None = None
+    max_rate: int | None = None
 
 
 @dataclass(slots=True)
@@ -95,6 +99,7 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
     chosen = opening.chosen_components(config, request.components)
     _check_checksum(request, chosen)
     _check_audit(request, chosen)
+    chosen = _as_asked(request, chosen)
     outcome = Outcome()
     for name, component in chosen.items():
         started = clock.monotonic()
@@ -181,6 +186,23 @@ def _check_audit(request: Request, chosen: dict[str, ComponentConfig]) -> None:
             hint="--audit is for components of the kind postgres-base; name them",
             unaffected="nothing was started",
         )
+
+
+def _as_asked(request: Request, chosen: dict[str, ComponentConfig]) -> dict[str, ComponentConfig]:
+    """What was asked on the command line wins over the configuration, for the components that know it."""
+    asked = {"checkpoint": request.checkpoint, "max_rate": request.max_rate}
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    knowing = [name for name, component in chosen.items() if isinstance(component, PostgresBaseConfig)]
+    if wanted and not knowing:
+        raise errors.UsageError(
+            "--checkpoint and --max-rate are for components of the kind postgres-base",
+            hint="name one",
+            unaffected="nothing was started",
+        )
+    return {
+        name: component.model_copy(update=wanted) if name in knowing else component
+        for name, component in chosen.items()
+    }
 
 
 @contextmanager

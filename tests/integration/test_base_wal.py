@@ -19,7 +19,13 @@ from dr_toolkit.postgres import base_checks
 from tests.base_site import BaseSite, open_directory
 
 DRCTL = Path(sys.executable).with_name("drctl")
-SETTINGS = {"max_replication_slots": "2", "max_wal_size": "64MB", "min_wal_size": "32MB", "autovacuum": "off"}
+SETTINGS = {
+    "max_replication_slots": "2",
+    "max_wal_size": "64MB",
+    "min_wal_size": "32MB",
+    "autovacuum": "off",
+    "checkpoint_completion_target": "0",
+}
 SLOTS = "SELECT count(*) FROM pg_replication_slots"
 
 
@@ -43,11 +49,11 @@ def root() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def during_a_backup(site: BaseSite, work: Callable[[], bool], code: int = 1) -> dict:
+def during_a_backup(site: BaseSite, work: Callable[[], bool], *options: str, code: int = 1) -> dict:
     """The failure of a slow backup during which ``work`` was done until it said that it was enough."""
     dsn = site.source.dsn()
     with subprocess.Popen(
-        [DRCTL, "-c", site.root / "job.yaml", "backup", "--output", "json"],
+        [DRCTL, "-c", site.root / "job.yaml", "backup", *options, "--output", "json"],
         env=os.environ | {"DRCTL_TEST_DB": site.source.password}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as running:  # fmt: skip
         try:
@@ -126,6 +132,23 @@ def test_a_slot_that_cannot_be_made(
         for name in ("one", "two"):
             sql.rows(dsn, f"SELECT pg_drop_replication_slot('{name}')")
     assert site.backup().header.status == "good"
+
+
+def test_the_command_line_says_how_gently(source: PostgresServer, root: Path) -> None:
+    """``--checkpoint`` and ``--max-rate`` reach the server, over what is configured; for no base backup they are wrong."""
+    site = BaseSite(root, source, dumps={"dumped": "postgres"}, max_rate=1024)
+    asked: list[str] = []
+
+    def look() -> bool:
+        rows = sql.rows(source.dsn(), "SELECT query FROM pg_stat_activity WHERE backend_type = 'walsender'")
+        asked.extend(query for (query,) in rows)
+        sql.rows(source.dsn(), "SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
+        return True
+
+    during_a_backup(site, look, "base", "--max-rate", "513", "--checkpoint", "spread", code=5)
+    assert "MAX_RATE 513" in asked[0]
+    assert "CHECKPOINT 'fast'" not in asked[0]
+    assert "postgres-base" in site.drctl("backup", "dumped", "--max-rate", "513", code=2)["error"]["message"]
 
 
 def test_the_senders_that_are_needed_are_counted(source: PostgresServer, root: Path) -> None:
