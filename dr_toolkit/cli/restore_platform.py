@@ -57,7 +57,7 @@ def whole(context: Context, point: str | None, at: datetime | None, options: Opt
 
 
 def screen(context: Context) -> None:
-    """Show what can be restored. A script that forgot the component gets code 2: nothing was restored."""
+    """Show what can be restored. A script that forgot the component gets code 2: nothing was restored. Nothing at all is code 1."""
     from dr_toolkit.jobs import opening, overview
     from dr_toolkit.reporting import overview_text
 
@@ -65,6 +65,8 @@ def screen(context: Context) -> None:
     with opening.opened_repository(config) as repository:
         found = overview.run(config, repository)
     context.emit(overview_text.document(found), overview_text.text(found))
+    if not any(choice.snapshot for choice in found.choices):
+        sys.exit(1)
     if not context.as_json and not sys.stdout.isatty():
         sys.exit(2)
 

@@ -38,7 +38,7 @@ keys:
   safe:
     type: key-file
     role: read
-    path: /etc/drctl/safe.key             # 32 random bytes; keep a copy far from here
+    path: /etc/drctl/safe.key             # drctl keys generate-file makes it; keep a copy far from here
 
 components:
   console-db:

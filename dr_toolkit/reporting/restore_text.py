@@ -90,6 +90,7 @@ def done(item: Done) -> str:
             f"snapshot {header.id} is written to {item.files[0]} ({size(item.prepared.bytes)}, plaintext: guard it)"
         )
         lines.append(f"  read it with: pg_restore --list {item.files[0]}")
+        lines += [f"  roles and their passwords: {name} (psql --file)" for name in item.files[1:]]
         return "\n".join(lines)
     if item.prepared.request.tables:
         lines += [

@@ -20,8 +20,9 @@ def lines() -> list[tuple[str, str]]:
     for page in PAGES:
         for block in BLOCK.findall(page.read_text()):
             for line in block.splitlines():
-                if line.startswith("drctl ") and not re.search(r"[A-Z]{3,}|\[|…|<", line.split("#")[0]):
-                    found.append((page.name, line))
+                for part in line.split(" | "):
+                    if part.startswith("drctl ") and not re.search(r"[A-Z]{3,}|\[|…|<", part.split("#")[0]):
+                        found.append((page.name, part))
     return found
 
 

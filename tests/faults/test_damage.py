@@ -23,6 +23,7 @@ import pytest
 from devstack import data
 from devstack.postgres import PostgresServer
 from devstack.s3 import S3Server
+from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.snapshot import encode_header
 from tests.faults.conftest import source_on
 from tests.faults.site import COMPONENT, DRCTL, Site, Source
@@ -422,7 +423,7 @@ def core_files_allowed() -> Iterator[None]:
 
 @pytest.mark.usefixtures("core_files_allowed")
 def test_a_planted_password_leaks_nowhere(small_site: Site, small_source: Source) -> None:
-    """Not in output, logs, arguments, environments of programs, stored objects, or what decrypts from catalogs and headers."""
+    """Not in output, logs, arguments, environments, stored objects, what a crash says, or anything that decrypts: content, catalogs, headers, evidence."""
     secret = small_source.password
     assert leaks(secret, b"x" + secret.encode()), "the check itself must be able to fail"
     for directory in (small_site.root.parent, small_site.root, small_site.tmp):
@@ -431,7 +432,7 @@ def test_a_planted_password_leaks_nowhere(small_site: Site, small_source: Source
     core_limits: set[bytes] = set()
     answers = []
     for command in (["backup"], ["verify", "--restore"], ["restore", COMPONENT, "--to", "canary_out"]):
-        run = small_site.start(*command, "-v")
+        run = small_site.start(*command, "-vv")
         while run.running:
             for process in [psutil.Process(run.pid), *run.family()]:
                 for part in ("cmdline", "environ"):
@@ -442,6 +443,11 @@ def test_a_planted_password_leaks_nowhere(small_site: Site, small_source: Source
             core_limits |= core_limits_of(run.family())
             time.sleep(0.02)
         answers.append(run.wait().expect(0))
+    run = small_site.start("backup", "--full", "-vv")
+    run.until_event("started")
+    run.signal(signal.SIGSEGV)
+    answers.append(run.wait().expect(-signal.SIGSEGV))
+    assert "Segmentation fault" in answers[-1].err, "a crash says where it was"
     small_site.password_file.write_text("wrong-" + secret + "\n")
     answers.append(small_site.drctl("backup"))
     assert answers[-1].code != 0
@@ -454,9 +460,12 @@ def test_a_planted_password_leaks_nowhere(small_site: Site, small_source: Source
     small_site.password_file.write_text(secret + "\n")
     with small_site.opened() as repository:
         found, _damaged = repository.snapshots()
-        inside = [repr(s.header).encode() for s in found]
+        inside = [repr((s.header, repository.evidence())).encode() for s in found]
         for one in found:
-            inside += [repr(entry).encode() for entry in repository.trees(one)[0].entries()]
-    assert inside
+            with SnapshotReader(repository, one) as reader:
+                inside += [repr(entry).encode() for entry in reader.entries()]
+                inside += [b"".join(reader.read(entry.path)) for entry in reader.entries()]
+    # The check must be able to fail: definitions and the hashes of passwords do decrypt here.
+    assert all(any(part in hay for hay in inside) for part in (b"CREATE TABLE", b"SCRAM-SHA-256$"))
     assert not leaks(secret, *inside)
     small_site.leaves_no_credentials()
