@@ -30,6 +30,8 @@ def lines() -> list[tuple[str, str]]:
 def test_a_documented_command_line_parses(page: str, line: str) -> None:
     """Options, arguments and values exist; nothing is run."""
     words = shlex.split(line.split(" > ", maxsplit=1)[0], comments=True)[1:]
+    if words[0] == "-c":
+        words = words[2:]
     command: click.Command = drctl
     parent = click.Context(drctl, obj=Context())
     while isinstance(command, click.Group) and words:
