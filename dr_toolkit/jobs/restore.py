@@ -25,6 +25,7 @@ from dr_toolkit.postgres import (
     tools,
 )
 from dr_toolkit.postgres.connection import ConnectionSettings
+from dr_toolkit.postgres.early_digests import EarlyDigests
 from dr_toolkit.postgres.swap_plan import RestorePlan
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.reader import SnapshotReader
@@ -301,17 +302,19 @@ def aside(config: Config, repository: Repository, prepared: Prepared, progress: 
         programs = tools.choose(major, settings.programs, tls=settings.tls_required)
         with swap.beside(settings, planned, progress=progress) as new:
             _log.info("restoring", database=planned.new, snapshot=prepared.snapshot.id)
+            early = restore_verify.early_digests_of(source, new.settings, programs)
             filled = restore.restore_into(
                 source,
                 new.settings,
                 programs,
                 jobs=request.jobs,
                 no_owner=request.no_owner,
+                early=early,
                 progress=progress,
             )
             done.seconds = dict(filled.seconds)
             _log.info("restored", database=planned.new)
-            _compare(source, new.settings, programs, done, progress)
+            _compare(source, new.settings, programs, done, early, progress)
             new.verified()
             _log.info("compared", database=planned.new)
             yield Aside(new, done, source)
@@ -329,13 +332,18 @@ def _finish(new: swap.Beside, done: Done, source: SnapshotReader, *, end_session
 
 
 def _compare(
-    source: SnapshotReader, settings: ConnectionSettings, programs: Tools, done: Done, progress: Progress
+    source: SnapshotReader,
+    settings: ConnectionSettings,
+    programs: Tools,
+    done: Done,
+    early: EarlyDigests,
+    progress: Progress,
 ) -> None:
     started = clock.monotonic()
     toc = restore_plan.toc_of(source)
     no_owner = done.prepared.request.no_owner
     differences = restore_verify.compare_restored(
-        source, toc, settings, programs, no_owner=no_owner, progress=progress
+        source, toc, settings, programs, no_owner=no_owner, early=early, progress=progress
     )
     done.seconds["compare"] = clock.monotonic() - started
     done.compared = restore_verify.expected_facts(source, toc).counts()

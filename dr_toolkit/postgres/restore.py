@@ -2,7 +2,8 @@
 
 ``pg_restore --section=pre-data`` reads the small table of contents; then several ``pg_restore --section=data`` run side by
 side, each fed the table of contents and only its own tables' blocks; then ``--section=post-data`` builds indexes and constraints
-in parallel, again from the table of contents alone.
+in parallel, again from the table of contents alone. Digests of tables that are loaded can be taken beside both: then plain indexes
+come first, which readers do not hinder, and what locks readers out waits for them.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from dr_toolkit.postgres import restore_plan, restore_target
 from dr_toolkit.postgres import sample as sampling
 from dr_toolkit.postgres.archive_toc import Toc
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
+from dr_toolkit.postgres.early_digests import EarlyDigests
 from dr_toolkit.postgres.restore_plan import DATA_PREFIX, DataUnit
 from dr_toolkit.postgres.restore_program import Runner, Stopped, Target
 from dr_toolkit.postgres.sample import Sample
@@ -59,6 +61,7 @@ def restore_into(
     sample: Sample | None = None,
     no_owner: bool = False,
     options: Sequence[str] = (),
+    early: EarlyDigests | None = None,
     progress: Progress | None = None,
 ) -> RestoreReport:
     """Restore a snapshot's dump into an empty database.
@@ -71,6 +74,7 @@ def restore_into(
         sample: only a part of the rows; None for everything.
         no_owner: leave out owners and privileges; everything belongs to the connection's user.
         options: further options for every ``pg_restore``.
+        early: told of tables as they are loaded; has done its work when this returns.
         progress: told of each stage.
 
     Raises:
@@ -86,7 +90,7 @@ def restore_into(
     more = (*(("--no-owner", "--no-privileges") if no_owner else ()), *options)
     with credentials(settings) as env:
         target = Target(settings, tools, env, version // 10_000, more)
-        work = _Restore(source, toc, Runner(target), jobs, progress or NoProgress(), sample)
+        work = _Restore(source, toc, Runner(target), jobs, progress or NoProgress(), sample, early)
         seconds = work.all(units)
     ids = {dump_id for unit in work.loaded for dump_id in unit.dump_ids}
     return RestoreReport(
@@ -137,6 +141,7 @@ class _Restore:
         jobs: int,
         progress: Progress,
         sample: Sample | None,
+        early: EarlyDigests | None,
     ) -> None:
         self._source = source
         self._toc = toc
@@ -144,17 +149,30 @@ class _Restore:
         self._jobs = jobs
         self._progress = progress
         self._sample = sample
+        self._early = early
+        self._names = {e.dump_id: (e.namespace or "", e.tag) for e in toc.entries if e.desc == "TABLE DATA"}
         limit = sample.seconds if sample else None
         self._latest = None if limit is None else clock.monotonic() + limit
+        self._digesting: list[Future[None]] = []
         self.loaded: list[DataUnit] = []
 
     def all(self, units: Sequence[DataUnit]) -> dict[str, float]:
         """Run them; gives how long each took."""
-        steps: dict[str, Callable[[], None]] = {
-            "pre_data": self._pre_data,
-            "data": lambda: self._data(units),
-            "post_data": self._post_data,
-        }
+        with ThreadPoolExecutor(max_workers=self._jobs, thread_name_prefix="restore") as pool:
+            steps: dict[str, Callable[[], None]] = {
+                "pre_data": self._pre_data,
+                "data": lambda: self._data(units, pool),
+                "post_data": self._post_data,
+            }
+            try:
+                return self._run(steps)
+            except BaseException:
+                self._runner.stop()
+                if self._early is not None:
+                    self._early.stop()
+                raise
+
+    def _run(self, steps: Mapping[str, Callable[[], None]]) -> dict[str, float]:
         seconds = {}
         for name, step in steps.items():
             began = clock.monotonic()
@@ -167,24 +185,18 @@ class _Restore:
         self._progress.start(None, "restoring definitions")
         self._runner.feed("definitions", ["--section=pre-data"], [self._toc.raw])
 
-    def _data(self, units: Sequence[DataUnit]) -> None:
+    def _data(self, units: Sequence[DataUnit], pool: Executor) -> None:
         self._progress.start(sum(unit.size for unit in units), "restoring data")
         order = list(units)
         if self._latest is not None:
             random.shuffle(order)  # so that many runs, each of which is too short, see every table
-        with ThreadPoolExecutor(max_workers=self._jobs, thread_name_prefix="restore") as pool:
-            futures = [pool.submit(self._load, unit) for unit in order]
-            try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-                failed = _first_failure(futures)
-            except BaseException:
-                self._runner.stop()
-                raise
-            if failed is not None:
-                self._runner.stop()
-                raise failed
+        futures = [pool.submit(self._load, unit, pool) for unit in order]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        failed = _first_failure(futures)
+        if failed is not None:
+            raise failed
 
-    def _load(self, unit: DataUnit) -> None:
+    def _load(self, unit: DataUnit, pool: Executor) -> None:
         if self._latest is not None and clock.monotonic() >= self._latest:
             return
         with list_file(unit.dump_ids) as path:
@@ -194,17 +206,35 @@ class _Restore:
                 stream(self._source, self._toc, unit.paths, self._progress),
             )
         self.loaded.append(unit)
+        names = [self._names[dump_id] for dump_id in unit.dump_ids if dump_id in self._names]
+        if self._early is not None and self._early.loaded(names):
+            # Behind everything that is still to be loaded: so all threads load as long as there is something to load.
+            self._digesting.append(pool.submit(self._early.work))
 
     def _post_data(self) -> None:
         self._progress.start(None, "building indexes and constraints")
+        chosen: Sequence[int] | None = (
+            None if self._sample is None else sampling.post_data_ids(self._toc, self._sample)
+        )
+        if self._digesting:
+            section = chosen or [e.dump_id for e in restore_plan.in_section(self._toc, "post-data")]
+            beside = frozenset(restore_plan.beside_readers(self._toc))
+            self._build([dump_id for dump_id in section if dump_id in beside])
+            for digesting in self._digesting:
+                digesting.result()
+            chosen = [dump_id for dump_id in section if dump_id not in beside]
+        self._build(chosen)
+
+    def _build(self, dump_ids: Sequence[int] | None) -> None:
+        """Run these entries of the last section; None for all of it."""
         # Parallel pg_restore wants a file that it can seek in. The table of contents alone will do: there is no data after it.
         options = ["--section=post-data", f"--jobs={self._jobs}"]
         with _private_file("toc", self._toc.raw) as path:
-            if self._sample is None:
+            if dump_ids is None:
                 self._runner.run("indexes and constraints", [*options, path])
-                return
-            with list_file(sampling.post_data_ids(self._toc, self._sample)) as chosen:
-                self._runner.run("indexes and constraints", [*options, f"--use-list={chosen}", path])
+            elif dump_ids:
+                with list_file(dump_ids) as chosen:
+                    self._runner.run("indexes and constraints", [*options, f"--use-list={chosen}", path])
 
 
 def _first_failure(futures: Sequence[Future[None]]) -> BaseException | None:

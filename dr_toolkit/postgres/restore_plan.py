@@ -81,6 +81,20 @@ def in_section(toc: Toc, section: str) -> tuple[TocEntry, ...]:
     return tuple(found)
 
 
+def beside_readers(toc: Toc) -> tuple[int, ...]:
+    """Entries of the last section that may run while their tables are read: plain indexes, which lock out writers alone.
+
+    Everything else there (keys, triggers, rules) locks out readers too, or may need what does.
+    """
+    section = in_section(toc, "post-data")
+    ids = {entry.dump_id for entry in section}
+    return tuple(
+        entry.dump_id
+        for entry in section
+        if entry.desc == "INDEX" and entry.section == "post-data" and ids.isdisjoint(entry.dependencies)
+    )
+
+
 def data_units(
     toc: Toc, infos: Iterable[EntryInfo], *, jobs: int, tables: TableFilter | None = None
 ) -> tuple[DataUnit, ...]:

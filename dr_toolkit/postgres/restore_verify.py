@@ -6,33 +6,22 @@ The second dump is read for its digests alone and kept nowhere.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from dr_toolkit import clock, log, process
-from dr_toolkit.errors import ProgramError, SourceError, TargetError
+from dr_toolkit import clock, log
+from dr_toolkit.errors import TargetError
 from dr_toolkit.log import NoProgress, Progress
-from dr_toolkit.postgres import compare, restore_plan
-from dr_toolkit.postgres.archive import (
-    Contents,
-    DataBlock,
-    TableSummary,
-    contents,
-    open_archive,
-    row_multiset,
-)
-from dr_toolkit.postgres.archive_stream import Readable
+from dr_toolkit.postgres import compare, early_digests, restore_plan, second_dump
+from dr_toolkit.postgres.archive import DataBlock, open_archive, row_multiset
 from dr_toolkit.postgres.archive_toc import Toc
 from dr_toolkit.postgres.compare import Difference, DumpFacts, Part, TableName
-from dr_toolkit.postgres.connection import ConnectionSettings, credentials
-from dr_toolkit.postgres.dump_environment import comparable
+from dr_toolkit.postgres.connection import ConnectionSettings
+from dr_toolkit.postgres.early_digests import EarlyDigests
 from dr_toolkit.postgres.restore import RestoreReport, restore_into
 from dr_toolkit.postgres.restore_plan import DATA_PREFIX
-from dr_toolkit.postgres.restore_program import failure
 from dr_toolkit.postgres.sample import Sample, part_of
 from dr_toolkit.postgres.scratch import Scratch
 from dr_toolkit.postgres.tools import Tools
@@ -75,53 +64,10 @@ def expected_facts(source: EntrySource, toc: Toc) -> DumpFacts:
     return compare.dump_facts(toc, (info.meta for info in source.entries(DATA_PREFIX)))
 
 
-def actual_facts(
-    settings: ConnectionSettings,
-    tools: Tools,
-    *,
-    aside: Sequence[TableName] = (),
-    progress: Progress | None = None,
-) -> DumpFacts:
-    """What a database holds, by dumps that are read and not kept. Nobody else may change it meanwhile.
-
-    Args:
-        settings: the database.
-        tools: client programs.
-        aside: tables that a second dump reads at the same time.
-        progress: told of the bytes read.
-
-    Raises:
-        TargetError: ``pg_dump`` failed.
-    """
-    notes = progress or NoProgress()
-    if not aside:
-        with _dump(settings, tools) as stream:
-            found = contents(stream, on_bytes=notes.advance)
-        return compare.facts_of(found.toc, found.tables, found.large_objects)
-    patterns = [_pattern(name) for name in aside]
-    first: Contents | None = None
-    tables: dict[TableName, TableSummary] = {}
-    try:
-        # In this order: whatever ends the block ends the second dump too, before its reader is waited for.
-        with (
-            ThreadPoolExecutor(1, thread_name_prefix="drctl-compare") as pool,
-            _dump(settings, tools, "--data-only", *(f"--table={pattern}" for pattern in patterns)) as other,
-        ):
-            second = pool.submit(contents, other, on_bytes=notes.advance)
-            with _dump(
-                settings, tools, *(f"--exclude-table-data={pattern}" for pattern in patterns)
-            ) as stream:
-                first = contents(stream, on_bytes=notes.advance)
-            tables = second.result().tables
-    except TargetError:
-        # pg_dump refuses to dump none of the tables that it was asked for. That they are missing is for the comparison to say.
-        if first is None or any(_has_table(first.toc, name) for name in aside):
-            raise
-    return compare.facts_of(first.toc, {**first.tables, **tables}, first.large_objects)
-
-
-def _has_table(toc: Toc, name: TableName) -> bool:
-    return any(entry.desc == "TABLE" and (entry.namespace or "", entry.tag) == name for entry in toc.entries)
+def early_digests_of(source: EntrySource, settings: ConnectionSettings, tools: Tools) -> EarlyDigests:
+    """What takes digests while this snapshot is being restored."""
+    wanted = early_digests.worth_it(expected_facts(source, restore_plan.toc_of(source)))
+    return EarlyDigests(settings, tools, wanted)
 
 
 def compare_restored(
@@ -132,6 +78,7 @@ def compare_restored(
     *,
     no_owner: bool = False,
     part: Part | None = None,
+    early: EarlyDigests | None = None,
     two_from_bytes: int = TWO_FROM_BYTES,
     progress: Progress | None = None,
 ) -> list[Difference]:
@@ -144,6 +91,7 @@ def compare_restored(
         tools: client programs, best of the version that made the snapshot.
         no_owner: owners and privileges were left out.
         part: what was restored, where it was not everything.
+        early: digests that were taken during the restore; they are used where the rows are still the same.
         two_from_bytes: from so much data on it is read by two dumps side by side.
         progress: told of the bytes read.
 
@@ -155,13 +103,33 @@ def compare_restored(
     """
     (progress or NoProgress()).start(None, "comparing")
     expected = expected_facts(source, toc)
-    aside = compare.second_half(expected, at_least=two_from_bytes)
-    actual = actual_facts(settings, tools, aside=aside, progress=progress)
+    actual = _actual(expected, settings, tools, early, two_from_bytes, progress)
     candidates = [
         name for name in compare.out_of_order(expected, actual) if part is None or name in part.loaded
     ]
     multisets = {name: _multisets(source, toc, settings, tools, name) for name in candidates}
     return compare.compare(expected, actual, multisets=multisets, owners=not no_owner, part=part)
+
+
+def _actual(
+    expected: DumpFacts,
+    settings: ConnectionSettings,
+    tools: Tools,
+    early: EarlyDigests | None,
+    two_from_bytes: int,
+    progress: Progress | None,
+) -> DumpFacts:
+    """What the restored database holds, of which as little as possible is read again."""
+    taken = early.taken if early else frozenset()
+    rest = replace(expected, tables={n: t for n, t in expected.tables.items() if n not in taken})
+    aside = compare.second_half(rest, at_least=two_from_bytes)
+    found = second_dump.facts(settings, tools, aside=aside, without=sorted(taken), progress=progress)
+    # After that dump, so that as little as possible comes between this and the swap.
+    tables = dict(early.settled()) if early else {}
+    again = [name for name in sorted(taken - tables.keys()) if ("TABLE", *name) in found.objects]
+    if again:
+        tables |= second_dump.rows(settings, tools, again)
+    return replace(found, tables={**found.tables, **tables})
 
 
 def verify_restore(
@@ -192,12 +160,20 @@ def verify_restore(
     scratch.create_roles(toc, _globals(source))
     settings = scratch.database_for(toc)
     prepared = clock.monotonic()
+    early = early_digests_of(source, settings, tools)
     report = restore_into(
-        source, settings, tools, jobs=jobs, sample=sample, options=("--no-tablespaces",), progress=progress
+        source,
+        settings,
+        tools,
+        jobs=jobs,
+        sample=sample,
+        options=("--no-tablespaces",),
+        early=early,
+        progress=progress,
     )
     restored = clock.monotonic()
     part = part_of(toc, sample, report.loaded) if sample else None
-    differences = compare_restored(source, toc, settings, tools, part=part, progress=progress)
+    differences = compare_restored(source, toc, settings, tools, part=part, early=early, progress=progress)
     seconds = {
         "start": round(prepared - began, 3),
         "restore": round(restored - prepared, 3),
@@ -263,50 +239,14 @@ class _Stream(io.RawIOBase):
 
 
 def _dumped_multiset(settings: ConnectionSettings, tools: Tools, name: TableName) -> str:
-    with _dump(settings, tools, "--data-only", f"--table={_pattern(name)}") as stream:
+    with second_dump.opened(settings, tools, *second_dump.only([name])) as stream:
         for block in open_archive(stream).blocks():
             if (block.entry.namespace or "", block.entry.tag) == name:
                 return row_multiset(_pieces(block))
     raise TargetError(f'table "{".".join(name)}" disappeared while it was compared')
 
 
-def _pattern(name: TableName) -> str:
-    # Within double quotes a pattern's characters stand for themselves.
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name)
-
-
 def _pieces(block: DataBlock) -> Iterator[bytes]:
     yield block.header.raw
     for piece in block.pieces():
         yield bytes(piece)
-
-
-@contextmanager
-def _dump(settings: ConnectionSettings, tools: Tools, *options: str) -> Iterator[Readable]:
-    """A dump as a stream. Its exit status is checked when the block ends without an error and the stream was read to its end."""
-    argv = [
-        tools.program("pg_dump"),
-        *("--format=custom", "--compress=0", "--no-password"),
-        *options,
-    ]
-    with credentials(settings) as env, process.Pipe(argv, env=comparable(env) | dict(tools.env)) as pipe:
-        try:
-            yield cast("Readable", pipe.stdout)
-        except SourceError as error:
-            # A dump that broke off: pg_dump says why, unless it is still there and we did not understand it.
-            if pipe.stdout is not None and not pipe.stdout.read(1):
-                _finish(pipe, settings)
-            raise TargetError(
-                f"the second dump cannot be read: {error.message}", on=settings.redacted()
-            ) from error
-        if pipe.stdout is not None and not pipe.stdout.read(1):  # else the rest was not wanted
-            _finish(pipe, settings)
-
-
-def _finish(pipe: process.Pipe, settings: ConnectionSettings) -> None:
-    try:
-        pipe.finish()
-    except ProgramError as error:
-        raise failure(
-            "pg_dump", "reading the restored database", pipe.stderr_tail(), error, on=settings.redacted()
-        ) from error

@@ -10,10 +10,12 @@ from devstack import sql
 from devstack.data import fill_console_like, unusual_database
 from dr_toolkit.errors import TargetError
 from dr_toolkit.postgres.compare import failures
+from dr_toolkit.postgres.early_digests import EarlyDigests, worth_it
 from dr_toolkit.postgres.restore import restore_into
 from dr_toolkit.postgres.restore_plan import toc_of
-from dr_toolkit.postgres.restore_verify import actual_facts, compare_restored, verify_restore
+from dr_toolkit.postgres.restore_verify import compare_restored, expected_facts, verify_restore
 from dr_toolkit.postgres.scratch import ScratchServer
+from dr_toolkit.postgres.second_dump import facts
 from tests.restoring import (
     ChangedSource,
     RelabelledSource,
@@ -44,23 +46,34 @@ def console(postgres):
 
 
 @pytest.fixture
-def restored(postgres, console, database):
-    """That snapshot, restored."""
-    restore_into(console, settings_of(postgres, database), tools_of(postgres))
+def early(postgres, console, database):
+    """Takes the digests of all tables while they are restored."""
+    wanted = worth_it(expected_facts(console, toc_of(console)), at_least=0)
+    return EarlyDigests(settings_of(postgres, database), tools_of(postgres), wanted)
+
+
+@pytest.fixture
+def restored(postgres, console, database, early):
+    """That snapshot, restored, its digests taken before the indexes were built."""
+    restore_into(console, settings_of(postgres, database), tools_of(postgres), early=early)
+    assert early.taken == expected_facts(console, toc_of(console)).tables.keys()
     return database
 
 
-def differences(postgres, console, database):
-    """Found by one dump; and two that share the tables must find the same."""
+def differences(postgres, console, database, early=None):
+    """Found by one dump; and with digests that were taken early, or else by two dumps that share the tables, the same."""
     where = settings_of(postgres, database), tools_of(postgres)
     found = compare_restored(console, toc_of(console), *where)
-    assert compare_restored(console, toc_of(console), *where, two_from_bytes=0) == found
+    more = {"early": early} if early else {"two_from_bytes": 0}
+    assert compare_restored(console, toc_of(console), *where, **more) == found
     return found
 
 
-def test_a_faithful_restore_has_no_difference(postgres, console, restored):
-    """What was restored is what was dumped."""
+def test_a_faithful_restore_has_no_difference(postgres, console, restored, early):
+    """What was restored is what was dumped; no row was changed since its table's digest was taken."""
     assert failures(differences(postgres, console, restored)) == []
+    assert failures(differences(postgres, console, restored, early)) == []
+    assert early.settled().keys() == early.taken
 
 
 @pytest.mark.parametrize(
@@ -70,6 +83,16 @@ def test_a_faithful_restore_has_no_difference(postgres, console, restored):
         ("DELETE FROM public.plain WHERE n = 50", "rows", "has 99 rows, and the snapshot has 100"),
         ("INSERT INTO public.plain VALUES (101, 'x')", "rows", "has 101 rows, and the snapshot has 100"),
         ("TRUNCATE public.plain", "rows", "has 0 rows"),
+        (
+            "DELETE FROM public.plain WHERE n = 50; INSERT INTO public.plain VALUES (50, 'x')",
+            "content",
+            '"public.plain"',
+        ),
+        (
+            "DELETE FROM public.plain; INSERT INTO public.plain SELECT n, 'x' FROM generate_series(1, 100) AS n",
+            "content",
+            '"public.plain"',
+        ),
         ("SELECT nextval('public.numbers')", "sequence", "stands at 6, and the snapshot has 5"),
         (
             "SELECT lo_put(max(oid), 10, 'X') FROM pg_largeobject_metadata",
@@ -89,12 +112,46 @@ def test_a_faithful_restore_has_no_difference(postgres, console, restored):
         ("GRANT SELECT ON public.plain TO PUBLIC", "extra", "ACL public TABLE plain"),
     ],
 )
-def test_a_planted_difference_is_found(postgres, console, restored, change, kind, said):
-    """A row changed, dropped or added, a sequence moved, a large object cut, a definition that is another."""
+def test_a_planted_difference_is_found(postgres, console, restored, early, change, kind, said):
+    """A row changed, dropped or added, a sequence moved, a large object cut, a definition that is another.
+
+    All come after the digests were taken.
+    """
     sql.execute(postgres.dsn(restored), change)
-    found = failures(differences(postgres, console, restored))
+    found = failures(differences(postgres, console, restored, early))
     assert kind in {one.kind for one in found}
     assert any(said in one.text for one in found), [one.text for one in found]
+
+
+def test_what_the_last_section_itself_changes_is_found(postgres, new_database):
+    """A materialized view of the archive changes a row when it is filled, and the table's digest was taken long before."""
+    source, target = new_database(), new_database()
+    sql.execute(
+        postgres.dsn(source),
+        "CREATE TABLE public.t AS SELECT n FROM generate_series(1, 10) AS n",
+        "CREATE FUNCTION public.meddle() RETURNS integer LANGUAGE sql AS "
+        "'UPDATE public.t SET n = 11 WHERE n = 10; SELECT 1'",
+        "CREATE MATERIALIZED VIEW public.v AS SELECT public.meddle()",
+        "UPDATE public.t SET n = 10 WHERE n = 11",
+    )
+    taken = snapshot(postgres, source)
+    where = settings_of(postgres, target), tools_of(postgres)
+    early = EarlyDigests(*where, [("public", "t")])
+    restore_into(taken, *where, early=early)
+    assert early.taken
+    assert not early.settled()
+    found = failures(compare_restored(taken, toc_of(taken), *where, early=early))
+    assert [(one.kind, one.name) for one in found] == [("content", "public.t")]
+
+
+def test_digests_that_cannot_be_taken_early_are_taken_at_the_end(postgres, console, database):
+    """A failure beside the restore does not fail it; nothing counts as compared because of it."""
+    where = settings_of(postgres, database), tools_of(postgres)
+    early = EarlyDigests(settings_of(postgres, "no_such_database"), where[1], [("public", "plain")])
+    restore_into(console, *where, early=early)
+    assert not early.taken
+    assert not early.settled()
+    assert failures(compare_restored(console, toc_of(console), *where, early=early)) == []
 
 
 def test_the_same_rows_in_another_order_are_a_note(postgres, console, restored):
@@ -169,7 +226,7 @@ def test_a_snapshot_is_proven_in_scratch(request, version):
 def test_a_second_dump_of_tables_that_are_gone_is_no_failure_of_its_own(postgres, restored):
     """pg_dump refuses to dump none of what it was asked for; that a table is missing is for the comparison to say."""
     where = settings_of(postgres, restored), tools_of(postgres)
-    assert actual_facts(*where, aside=[("public", "never there")]) == actual_facts(*where)
+    assert facts(*where, aside=[("public", "never there")]) == facts(*where)
 
 
 def test_a_snapshot_that_lies_is_not_proven(postgres, console):

@@ -17,7 +17,7 @@ from dr_toolkit.postgres.restore_needs import (
     named_roles,
     owners,
 )
-from dr_toolkit.postgres.restore_plan import data_units, in_section, toc_of
+from dr_toolkit.postgres.restore_plan import beside_readers, data_units, in_section, toc_of
 from dr_toolkit.postgres.restore_program import failure, only_unknown_setting
 from dr_toolkit.postgres.restore_table import belonging, find_table
 from dr_toolkit.postgres.scratch_roles import statements
@@ -80,6 +80,21 @@ def test_units_come_largest_first_and_in_the_archives_order_within():
     for unit in units:
         assert list(unit.paths) == sorted(unit.paths)
         assert list(unit.dump_ids) == sorted(unit.dump_ids)
+
+
+def test_only_plain_indexes_run_beside_readers():
+    """Keys lock readers out; so does what belongs to one, and a comment goes with the entry before it."""
+    contents = toc(
+        entry(1, "TABLE", "t"),
+        entry(2, "TABLE DATA", "t", "data"),
+        entry(3, "CONSTRAINT", "t_pkey", "post-data", dependencies=(1,)),
+        entry(4, "INDEX", "t_at", "post-data", dependencies=(1,)),
+        entry(5, "COMMENT", "INDEX t_at", "none", dependencies=(4,)),
+        entry(6, "INDEX", "of_a_key", "post-data", dependencies=(1, 3)),
+        entry(7, "INDEX ATTACH", "t_at", "post-data", dependencies=(4,)),
+        entry(8, "TRIGGER", "t_trigger", "post-data", dependencies=(1,)),
+    )
+    assert beside_readers(contents) == (4,)
 
 
 def test_small_tables_share_a_program():
