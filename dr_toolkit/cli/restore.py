@@ -27,6 +27,7 @@ _EPILOG = epilog(
     "drctl restore --undo --dry-run",
     "drctl restore console-db --cleanup",
     "drctl restore console-base --to /var/lib/postgresql/restored",
+    "drctl restore console-base --to /var/lib/postgresql/standby --standby",
     "drctl restore console-base --tar - | tar -x -C /var/lib/postgresql/restored",
     "drctl restore releases --to ./releases",
     "drctl restore releases --diff",
@@ -67,6 +68,19 @@ _EPILOG = epilog(
     "--no-start",
     is_flag=True,
     help="For a postgres-base: only write the files; without pg_verifybackup, a start and a first query.",
+)
+@click.option(
+    "--standby",
+    is_flag=True,
+    help="For a postgres-base: leave it as a standby (standby.signal) of the server that was backed up, or of the one that "
+    "--recovery primary_conninfo=... names.",
+)
+@click.option(
+    "--recovery",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="For a postgres-base: leave it to recover further from your archive (recovery.signal) with this setting: restore_command, "
+    "recovery_target_time, ... May be repeated.",
 )
 @click.option(
     "--tar",
@@ -132,6 +146,8 @@ def command(
     no_owner: bool,
     jobs: int,
     no_start: bool,
+    standby: bool,
+    recovery: tuple[str, ...],
     tar: str | None,
     prefix: str,
     exact: bool,
@@ -158,7 +174,7 @@ def command(
     everything = (point, resume, no_scale, take_over, scale_timeout, mapping)
     if undo or cleanup:
         others = (snapshot_id, at, to, tables, no_swap, no_owner, no_start, tar, prefix, exact, history, diff)
-        if any(others) or any(everything) or (undo and cleanup):
+        if any((*others, standby, recovery)) or any(everything) or (undo and cleanup):
             raise click.UsageError("--undo and --cleanup go with COMPONENT, --dry-run and --yes only")
         from dr_toolkit.cli import restore_back
 
@@ -170,7 +186,8 @@ def command(
     if tables and (to is None or to.startswith("file:")):
         raise click.UsageError("--table needs --to with the name or URL of a database")
     if component is None:
-        if any((snapshot_id, to, tables, no_swap, no_owner, no_start, tar, prefix, exact, history, diff)):
+        mine = (snapshot_id, to, tables, no_swap, no_owner, no_start, tar, prefix, exact, history, diff)
+        if any((*mine, standby, recovery)):
             raise click.UsageError("name the COMPONENT that this option is for")
         options = restore_platform.Options(dry_run, yes, resume, no_scale, take_over, scale_timeout, mapping)
         restore_platform.whole(context, point, at, options)
@@ -195,9 +212,11 @@ def command(
         exact=exact,
         diff=diff,
         history=history,
+        standby=standby,
+        recovery=recovery,
     )
     if tar:
-        if any((to, tables, no_swap, no_owner, no_start, prefix, exact, history, diff)):
+        if any((to, tables, no_swap, no_owner, no_start, standby, recovery, prefix, exact, history, diff)):
             raise click.UsageError("--tar goes with COMPONENT, --snapshot, --at and --dry-run only")
         restore_tar.whole(context, request, dry_run=dry_run)
         return
@@ -212,6 +231,8 @@ def _one(context: Context, request: Request, *, dry_run: bool, yes: bool) -> Non
     kind = opening.known_component(config, request.component).kind
     if (request.prefix or request.exact or request.history) and kind != "bucket":
         raise click.UsageError("--prefix, --exact and --versions are for a bucket")
+    if (request.standby or request.recovery) and kind != "postgres-base":
+        raise click.UsageError("--standby and --recovery are for a postgres-base")
     if request.diff and kind != "helm":
         raise click.UsageError("--diff is for a component of kind helm")
     if request.history and (request.exact or (request.to or "").startswith("file:")):

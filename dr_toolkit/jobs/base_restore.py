@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dr_toolkit import clock, errors, log
-from dr_toolkit.config import Config
+from dr_toolkit.config import Config, PostgresBaseConfig
 from dr_toolkit.jobs import opening, restore
 from dr_toolkit.log import Progress
-from dr_toolkit.postgres import base_files, base_start, scratch_places, tools
+from dr_toolkit.postgres import base_files, base_recovery, base_start, scratch_places, tools
+from dr_toolkit.postgres.base_recovery import Recovery
 from dr_toolkit.postgres.base_start import Target
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.reader import SnapshotReader
@@ -35,6 +36,7 @@ class Prepared:
         seconds_lost: time between the snapshot and now.
         tools: programs of the cluster's version; None when it is not to be started.
         doubts: what speaks against this snapshot.
+        recovery: how the cluster goes on when somebody starts it; None: it opens.
     """
 
     snapshot: Snapshot
@@ -44,6 +46,7 @@ class Prepared:
     seconds_lost: float
     tools: Tools | None
     doubts: tuple[str, ...] = ()
+    recovery: Recovery | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +80,7 @@ def prepare(config: Config, repository: Repository, request: restore.Request) ->
             hint=f"drctl restore {request.component} --to /var/lib/postgresql/restored",
             unaffected="nothing was started",
         )
+    recovery = _recovery(config, request)
     found, doubted = chosen(repository, request)
     directory = Path(request.to).absolute()
     base_files.check_directory(directory, found.id)
@@ -92,7 +96,7 @@ def prepare(config: Config, repository: Repository, request: restore.Request) ->
             hint="name a directory on a larger disk",
             unaffected="nothing was started",
         )
-    return Prepared(found, directory, size, free, lost, programs, doubted)
+    return Prepared(found, directory, size, free, lost, programs, doubted, recovery)
 
 
 def chosen(repository: Repository, request: restore.Request) -> tuple[Snapshot, tuple[str, ...]]:
@@ -124,17 +128,45 @@ def run(
         began = clock.monotonic()
         base_start.verify_files(prepared.tools, prepared.directory)
         done.seconds["verify_files"] = clock.monotonic() - began
+    if prepared.recovery is not None:
+        base_recovery.write(prepared.directory, prepared.recovery)
     base_files.finish(prepared.directory)
     if user is not None:
         base_files.give_to(prepared.directory, user)
     if prepared.tools is not None:
         began = clock.monotonic()
-        target = Target.of(prepared.snapshot.header.source)
-        with base_start.started(prepared.tools, prepared.directory, target, user):
-            done.started = True
+        _start(prepared, prepared.tools, user)
+        done.started = True
         done.seconds["start"] = clock.monotonic() - began
     _log.info("restored", directory=str(prepared.directory), snapshot=prepared.snapshot.id)
     return done
+
+
+def _recovery(config: Config, request: restore.Request) -> Recovery | None:
+    if not request.standby and not request.recovery:
+        return None
+    component = opening.expect(opening.known_component(config, request.component), PostgresBaseConfig)
+    source = opening.source_settings(component, config)
+    return base_recovery.asked(standby=request.standby, given=request.recovery, source=source)
+
+
+def _start(prepared: Prepared, programs: Tools, user: str | None) -> None:
+    """Start it once. One that is to go on recovering opens for reading only, else it would part from what it is to follow."""
+    target, directory = Target.of(prepared.snapshot.header.source), prepared.directory
+    if prepared.recovery is None:
+        with base_start.started(programs, directory, target, user):
+            return
+    base_recovery.signal(directory, base_recovery.STANDBY)
+    alone = base_recovery.alone(programs, directory)
+    if user is not None:
+        base_files.give_to(directory, user)
+    try:
+        with base_start.started(programs, directory, target, user, alone):
+            pass
+    finally:
+        base_recovery.signal(directory, prepared.recovery.signal)
+        if user is not None:
+            base_files.give_to(directory, user)
 
 
 def place_cluster(

@@ -55,6 +55,8 @@ class Request:
         exact: delete what only the target has (``bucket``).
         diff: compare with what is live instead (``helm``).
         history: bring all versions back, and write this file with their ids (``bucket``).
+        standby: the cluster is to follow another (``postgres-base``).
+        recovery: settings of a recovery that goes on, ``NAME=VALUE`` (``postgres-base``).
     """
 
     component: str
@@ -70,6 +72,8 @@ class Request:
     exact: bool = False
     diff: bool = False
     history: str | None = None
+    standby: bool = False
+    recovery: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

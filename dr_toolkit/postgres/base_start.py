@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,10 +84,23 @@ def verify_files(server_tools: Tools, directory: Path) -> None:
 
 
 @contextmanager
-def started(tools: Tools, directory: Path, target: Target, user: str | None) -> Iterator[ConnectionSettings]:
+def started(
+    tools: Tools,
+    directory: Path,
+    target: Target,
+    user: str | None,
+    following: Mapping[str, str] | None = None,
+) -> Iterator[ConnectionSettings]:
     """Start a server on the directory that nobody else can reach, and stop it in good order at the end.
 
     It has settings of its own: the source's may name files and libraries that are not here.
+
+    Args:
+        tools: the server's programs.
+        directory: the cluster.
+        target: what recovery must reach.
+        user: who runs it.
+        following: more settings, of a cluster that opens for reading only because it is to follow another or to recover further.
 
     Raises:
         TargetError: it does not start.
@@ -101,32 +114,33 @@ def started(tools: Tools, directory: Path, target: Target, user: str | None) -> 
             user=target.superuser,
             sslmode="disable",
         )
-        argv = [tools.program("postgres"), "-D", str(directory), *_options(place.directory, target)]
+        options = _options(place.directory, target, following or {})
+        argv = [tools.program("postgres"), "-D", str(directory), *options]
         _write_rules(place.directory, user)
         with process.Pipe(
             argv, env=_environment(tools), user=user, stdout=False, cwd="/", end_signal=signal.SIGINT
         ) as pipe:
             _wait_until_ready(pipe, directory)
-            check_recovery(settings, target)
+            check_recovery(settings, target, recovering=following is not None)
             yield settings
             _stop(tools, directory, user)
     finally:
         place.remove()
 
 
-def check_recovery(settings: ConnectionSettings, target: Target) -> None:
-    """The first query: how far recovery came.
+def check_recovery(settings: ConnectionSettings, target: Target, *, recovering: bool = False) -> None:
+    """The first query: how far recovery came, and whether it goes on where it should and nowhere else.
 
     Raises:
         VerificationFailed: not to the end of the backup, or on another timeline.
     """
     with closing(server.connect(settings)) as session:
-        [(recovering, reached, timeline)] = server.query(
+        [(goes_on, reached, timeline)] = server.query(
             session,
             "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() "
             "ELSE pg_current_wal_lsn() END::text, timeline_id FROM pg_control_checkpoint()",
         )
-    if parse_lsn(reached) < target.end or timeline != target.timeline or recovering:
+    if parse_lsn(reached) < target.end or timeline != target.timeline or goes_on != recovering:
         raise VerificationFailed(
             f"recovery ended at {reached} on timeline {timeline}; it must reach {format_lsn(target.end)} "
             f"on timeline {target.timeline}",
@@ -135,7 +149,7 @@ def check_recovery(settings: ConnectionSettings, target: Target) -> None:
     _log.info("recovered", reached=reached, timeline=timeline)
 
 
-def _options(place: Path, target: Target) -> list[str]:
+def _options(place: Path, target: Target, more: Mapping[str, str]) -> list[str]:
     """On the command line, where no file of the cluster overrules them."""
     values = {
         "config_file": str(place / "postgresql.conf"),
@@ -159,7 +173,7 @@ def _options(place: Path, target: Target) -> list[str]:
         "restart_after_crash": "off",
         "event_source": "drctl",
     }
-    return [part for name, value in values.items() for part in ("-c", f"{name}={value}")]
+    return [part for name, value in (values | dict(more)).items() for part in ("-c", f"{name}={value}")]
 
 
 def _write_rules(place: Path, user: str | None) -> None:

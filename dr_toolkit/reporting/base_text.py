@@ -6,6 +6,8 @@ from typing import Any
 
 from dr_toolkit.jobs import base_archive
 from dr_toolkit.jobs.base_restore import Done, Prepared
+from dr_toolkit.postgres import base_recovery
+from dr_toolkit.postgres.base_recovery import Recovery
 from dr_toolkit.reporting import documents
 from dr_toolkit.reporting.text import duration, size
 
@@ -31,7 +33,15 @@ def plan(prepared: Prepared) -> str:
         lines.append(
             f"  then pg_verifybackup, a start for ourselves alone (PostgreSQL {prepared.tools.version}), and a first query"
         )
+    if prepared.recovery is not None:
+        lines.append(f"  then {_going_on(prepared.recovery)}")
     return "\n".join([*lines, ""])
+
+
+def _going_on(recovery: Recovery) -> str:
+    names = ", ".join(name for name, _value in recovery.settings)
+    what = "a standby" if recovery.signal == base_recovery.STANDBY else "a recovery that goes on"
+    return f"left as {what}: {recovery.signal}, and {names} in postgresql.auto.conf"
 
 
 def plan_document(prepared: Prepared) -> dict[str, Any]:
@@ -45,6 +55,7 @@ def plan_document(prepared: Prepared) -> dict[str, Any]:
         "seconds_lost": round(prepared.seconds_lost, 1),
         "replaces": False,
         "start": prepared.tools is not None,
+        "signal": prepared.recovery.signal if prepared.recovery else None,
         "warnings": list(prepared.doubts),
     }
 
@@ -64,6 +75,12 @@ def done(item: Done) -> str:
         "  took "
         + ", ".join(f"{name.replace('_', '-')} {duration(seconds)}" for name, seconds in item.seconds.items())
     )
+    if item.prepared.recovery is not None:
+        lines.append(f"  {_going_on(item.prepared.recovery)}")
+        if any(name == "primary_conninfo" for name, _value in item.prepared.recovery.settings):
+            lines.append(
+                "  no password is in it: put it into the .pgpass file of the user who runs the server"
+            )
     lines.append("next: look at postgresql.conf and pg_hba.conf there, then start PostgreSQL on it")
     return "\n".join(lines)
 
@@ -76,6 +93,7 @@ def done_document(item: Done) -> dict[str, Any]:
         "directory": str(item.prepared.directory),
         "files": item.files,
         "started": item.started,
+        "signal": item.prepared.recovery.signal if item.prepared.recovery else None,
         "seconds": {name: round(value, 3) for name, value in item.seconds.items()},
         "warnings": list(item.prepared.doubts),
     }
