@@ -11,7 +11,7 @@ from pathlib import Path
 from dr_toolkit import clock, errors
 from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.config import Config, KeyFileConfig, S3Config
-from dr_toolkit.jobs import bucket_places, doctor_cluster, findings, inspect, kinds, opening
+from dr_toolkit.jobs import bucket_places, doctor_cluster, doctor_left, findings, inspect, kinds, opening
 from dr_toolkit.jobs.findings import Finding
 from dr_toolkit.jobs.recipients import open_recipients
 from dr_toolkit.log import Progress
@@ -38,6 +38,7 @@ def run(config: Config, progress: Progress) -> list[Finding]:
         found += _source(config, name, component.kind)
     progress.note("cluster: looking")
     found += doctor_cluster.look(config)
+    found += doctor_left.look(config)
     progress.close()
     return found
 

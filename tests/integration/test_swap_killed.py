@@ -19,8 +19,10 @@ import pytest
 from devstack import sql
 from devstack.postgres import PostgresServer
 from dr_toolkit.errors import TargetError
+from dr_toolkit.jobs import doctor_left
 from dr_toolkit.postgres.restore_plan import toc_of
 from dr_toolkit.postgres.swap import beside, repair
+from dr_toolkit.postgres.swap_left import Leftovers, leftovers
 from dr_toolkit.postgres.swap_plan import plan
 from tests.restoring import settings_of, snapshot
 
@@ -185,6 +187,8 @@ def test_killed_at_any_step(postgres, live, source, tmp_path, step, delay):
     assert found in (OLD, RESTORED)
     if step not in {"swap", "swapped"}:
         assert found == OLD
+        left = leftovers(settings_of(postgres, live))  # what the doctor looks at
+        assert (left.closed, len(left.half_restored)) == (False, 0 if step == "planned" else 1)
 
     again = Run(postgres, live, source, tmp_path)
     assert again.end() == 0, again.stderr
@@ -193,6 +197,14 @@ def test_killed_at_any_step(postgres, live, source, tmp_path, step, delay):
     assert not [name for name in left if "_drctl_" in name]
     kept = [rows(postgres, name) for name in left if "_old_" in name]
     assert OLD in kept
+
+
+def test_the_doctor_tells_a_closed_database_from_one_that_a_person_closed():
+    """Only with a swap's mark beside it; each finding says what to run."""
+    closed = list(doctor_left.of_databases("console-db", Leftovers("live", True, ("live_drctl_x",))))
+    assert [(f.level, "drctl resume" in f.todo) for f in closed] == [("failed", True), ("warning", True)]
+    assert list(doctor_left.of_databases("console-db", Leftovers("live", False, ()))) == []
+    assert [f.todo for f in doctor_left.of_plans(["before"])] == ["drctl restore --point before --resume"]
 
 
 def test_a_client_killed_in_the_closed_moment_leaves_the_rest_to_the_server(servers_root, tmp_path):

@@ -103,6 +103,23 @@ platform: {{console: {{kind: console, namespace: {platform}}}}}
     )
     environment = os.environ | {"XDG_STATE_HOME": str(tmp_path)}
 
+    def doctor() -> dict[str, tuple[str, str]]:
+        done = subprocess.run(
+            [DRCTL, "-c", config, "doctor", "--output", "json"],
+            capture_output=True, text=True, env=environment, timeout=120, check=False,
+        )  # fmt: skip
+        found = [f for f in json.loads(done.stdout)["findings"] if "drctl resume" in (f["todo"] or "")]
+        return {f["what"].split()[0]: (f["level"], f["todo"]) for f in found}
+
+    alive = ("warning", "if it is surely dead: drctl resume --take-over")
+    assert doctor() == {
+        f"deployment/{name}": alive for name in (("one",) if step == "half" else ("one", "two"))
+    }
+    lease_path = f"/apis/coordination.k8s.io/v1/namespaces/{platform}/leases/{lease.NAME}"
+    cluster.patch(lease_path, {"spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}})
+    assert {level for level, _todo in doctor().values()} == {"failed"}
+    cluster.patch(lease_path, {"spec": {"renewTime": held.renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}})
+
     def resume(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [DRCTL, "-c", config, "resume", "--output", "json", *options],
