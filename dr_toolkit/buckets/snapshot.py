@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from blake3 import blake3
 
-from dr_toolkit.buckets import facts
+from dr_toolkit.buckets import facts, merging
 from dr_toolkit.buckets.client import THREADS, Bucket, Got
 from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
+from dr_toolkit.buckets.merging import Read, Same
 from dr_toolkit.buckets.reading import Part, Reader
 from dr_toolkit.errors import SourceError
+from dr_toolkit.repository.entries import EntryInfo
 from dr_toolkit.repository.writer import Carried, SnapshotWriter
 
 RANGE = 4 << 20
@@ -24,72 +25,15 @@ RANGE = 4 << 20
 AHEAD_BYTES = 48 << 20
 """Content that is fetched or on its way at most."""
 AHEAD = 4 * THREADS
-ASKED = 1000
-"""Objects that a listing lacks are asked for at most; of more, a sample."""
 _ATTEMPTS = 5
-_NAMED = 5
+_CARRIED_BYTES = 2048
+"""About what an entry that is carried forward takes in memory."""
 _SECONDS = len("2026-11-24T12:00:00")
-
-
-@dataclass(slots=True)
-class Read:
-    """What a run did, by objects.
-
-    Attributes:
-        before: objects of the parent.
-        kept: carried forward unread.
-        added: keys that the parent does not have.
-        rewritten: keys that the parent has with other content.
-        gone: keys of the parent that are not there any more.
-        vanished: deleted between listing and reading.
-        torn: changed in the middle of reading; not restorable from this snapshot.
-        missed: a sample of those that are gone.
-    """
-
-    before: int = 0
-    kept: int = 0
-    added: int = 0
-    rewritten: int = 0
-    gone: int = 0
-    vanished: list[str] = field(default_factory=list)
-    torn: list[str] = field(default_factory=list)
-    missed: list[Carried] = field(default_factory=list)
-
-    def miss(self, parent: Carried) -> None:
-        """Note that an object of the parent is not listed."""
-        self.before += 1
-        self.gone += 1
-        if len(self.missed) < ASKED:
-            self.missed.append(parent)
-        elif (place := random.randrange(self.gone)) < ASKED:  # noqa: S311 -- a fair sample, no secret
-            self.missed[place] = parent
-
-    def warnings(self) -> list[str]:
-        """For people, in the header."""
-        found = []
-        for keys, text in (
-            (self.vanished, "deleted while the backup ran, and are not in it"),
-            (self.torn, "changed while they were read, and cannot be restored from this snapshot"),
-        ):
-            if keys:
-                named = ", ".join(f'"{key}"' for key in keys[:_NAMED])
-                found.append(f"{len(keys)} objects were {text}: {named}")
-        return found
-
-
-def mass_change(before: int, gone: int, rewritten: int, limit_percent: int) -> str | None:
-    """Why a run looks like an accident or an attack: more than the limit of the parent's objects are gone, or were rewritten."""
-    for count, what in ((gone, "are gone"), (rewritten, "were rewritten")):
-        if before and count * 100 > before * limit_percent:
-            return (
-                f"{count} of {before} objects {what} since the last snapshot (max_change is {limit_percent}%)"
-            )
-    return None
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """An object of the merge: carried, or read in ranges."""
+    """An object: carried by itself, or read in ranges."""
 
     listed: Listed
     carried: Carried | None
@@ -120,14 +64,14 @@ def take(
         SourceError: it refused.
     """
     done = Read()
-    waiting: deque[_Step] = deque()
+    waiting: deque[_Step | Same] = deque()
     load = 0
     with Reader(bucket, tags=tags) as reading:
-        for step in _steps(listing, writer, done):
-            _start(reading, step)
-            waiting.append(step)
-            load += _weight(step)
-            while len(waiting) > AHEAD or load > AHEAD_BYTES:
+        for found in merging.merge(listing, writer, done):
+            for step in _begun(reading, found, writer):
+                waiting.append(step)
+                load += _weight(step)
+            while waiting and (isinstance(waiting[0], Same) or len(waiting) > AHEAD or load > AHEAD_BYTES):
                 first = waiting.popleft()
                 load -= _weight(first)
                 _write(reading, first, writer, done, on_bytes)
@@ -144,49 +88,40 @@ def check_missed(bucket: Bucket, done: Read) -> None:
     """
     with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-object") as pool:
         for parent, there in zip(
-            done.missed, pool.map(bucket.head, [m.info.path for m in done.missed]), strict=True
+            done.missed, pool.map(bucket.head, [m.path for m in done.missed]), strict=True
         ):
             if there is not None and _is_the_same(there, parent):
                 raise SourceError(
-                    f'the listing of {bucket.where} cannot be believed: it lacks "{parent.info.path}", which is there',
-                    on=parent.info.path,
+                    f'the listing of {bucket.where} cannot be believed: it lacks "{parent.path}", which is there',
+                    on=parent.path,
                     hint="run it again; if it stays, look at the server and at proxies before it",
                     unaffected="no snapshot was made; the repository is as it was",
                 )
 
 
-def _is_the_same(there: Listed, parent: Carried) -> bool:
+def _is_the_same(there: Listed, parent: EntryInfo) -> bool:
     """Whether it was not written since: a head knows whole seconds only."""
-    meta = parent.info.meta
-    return (there.etag, there.size) == (meta.get("etag"), parent.info.size) and there.modified[
-        :_SECONDS
-    ] == str(meta.get("modified"))[:_SECONDS]
+    meta = parent.meta
+    return (there.etag, there.size) == (meta.get("etag"), parent.size) and there.modified[:_SECONDS] == str(
+        meta.get("modified")
+    )[:_SECONDS]
 
 
-def _steps(listing: Iterable[Listed], writer: SnapshotWriter, done: Read) -> Iterator[_Step]:
-    """The linear merge of two sorted sequences."""
-    parents = (parent for parent in writer.parent_entries() if parent.info.kind == facts.KIND)
-    parent = next(parents, None)
-    for listed in listing:
-        key = listed.key.encode()
-        while parent is not None and parent.info.path.encode() < key:
-            done.miss(parent)
-            parent = next(parents, None)
-        if parent is None or parent.info.path != listed.key:
-            done.added += 1
-            yield _anew(listed, writer)
-            continue
-        done.before += 1
-        if facts.is_same(listed, parent.info.size, parent.info.meta) and parent.present:
-            done.kept += 1
-            yield _Step(listed, parent, (), deque(), deque())
-        else:
-            done.rewritten += not facts.is_same(listed, parent.info.size, parent.info.meta)
-            yield _anew(listed, writer)
-        parent = next(parents, None)
-    while parent is not None:
-        done.miss(parent)
-        parent = next(parents, None)
+def _begun(reading: Reader, found: Same | Listed, writer: SnapshotWriter) -> Iterator[_Step | Same]:
+    """Ask for what is to be read. Where tags are wanted, every object is asked about."""
+    if isinstance(found, Listed):
+        steps = iter((_anew(found, writer),))
+    elif not reading.tags:
+        yield found
+        return
+    else:
+        steps = (
+            _Step(listed, writer.carried(found.stretch, number), (), deque(), deque())
+            for number, listed in zip(range(found.start, found.end), found.rows, strict=True)
+        )
+    for step in steps:
+        _start(reading, step)
+        yield step
 
 
 def _anew(listed: Listed, writer: SnapshotWriter) -> _Step:
@@ -206,7 +141,9 @@ def _ranges(size: int) -> tuple[tuple[int, int], ...]:
     return tuple((start, min(RANGE, size - start)) for start in range(0, size, RANGE)) or ((0, 0),)
 
 
-def _weight(step: _Step) -> int:
+def _weight(step: _Step | Same) -> int:
+    if isinstance(step, Same):
+        return (step.end - step.start) * _CARRIED_BYTES
     return 0 if step.carried else min(step.listed.size, RANGE * 2)
 
 
@@ -234,11 +171,17 @@ def _carried(step: _Step, carried: Carried) -> Carried:
 
 def _write(
     reading: Reader,
-    step: _Step,
+    step: _Step | Same,
     writer: SnapshotWriter,
     done: Read,
     on_bytes: Callable[[int, int], None],
 ) -> None:
+    if isinstance(step, Same):
+        writer.carry_stretch(step.stretch, step.start, step.end)
+        on_bytes(
+            sum(finish.size for finish in step.stretch.finishes[step.start : step.end]), step.end - step.start
+        )
+        return
     if step.carried is not None:
         writer.carry(_carried(step, step.carried))
         on_bytes(step.listed.size, 1)

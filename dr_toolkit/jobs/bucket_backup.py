@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dr_toolkit import clock, errors, log
-from dr_toolkit.buckets import history, moment, snapshot
+from dr_toolkit.buckets import history, merging, moment, snapshot
 from dr_toolkit.buckets.history import Kept
 from dr_toolkit.buckets.listing import Listing
 from dr_toolkit.buckets.versions import Versions
@@ -80,7 +80,7 @@ def take(
         done = snapshot.take(bucket, found.listing, writer, progress.advance, tags=wanted.tags)
         snapshot.check_missed(bucket, done)
         kept = history.take(bucket, older, writer, progress.advance, tags=wanted.tags) if older else None
-        alarm = snapshot.mass_change(done.before, done.gone, done.rewritten, wanted.max_change)
+        alarm = merging.mass_change(done.before, done.gone, done.rewritten, wanted.max_change)
         source = {
             "bucket": bucket.name,
             "prefix": bucket.prefix,

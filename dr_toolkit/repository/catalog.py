@@ -14,6 +14,7 @@ from dr_toolkit import errors
 from dr_toolkit.repository import crypto, layout, records, zstd
 from dr_toolkit.repository.keyring import Keyring
 from dr_toolkit.repository.records import Index, Key, PageRef, Root, Tree
+from dr_toolkit.repository.stretches import Part
 
 PAGE_TARGET = 256
 """One record in so many starts a page: some 64 KiB of content."""
@@ -133,6 +134,30 @@ class TreeWriter:
         self._last = key
         context = path if offset != records.BEGIN else ""
         self._append(0, path, offset, context, records.encode(record), 1)
+
+    def extend(self, part: Part) -> None:
+        """Append leaf records that lie beside each other in one page of the parent.
+
+        None but the first can begin a page: it would have begun one there. So equal pages come out without a look at each record.
+        """
+        keys = part.keys()
+        path, offset = next(keys)
+        key = (path.encode(), offset)
+        if self._last is not None and key <= self._last:
+            raise errors.SourceError(
+                f'the entry "{path}" comes out of order', on=path, unaffected="nothing was committed"
+            )
+        self._append(0, path, offset, path if offset != records.BEGIN else "", part.lines[0], 1)
+        state, rest = self._levels[0], part.lines[1:]
+        size = sum(map(len, rest)) + len(rest)
+        if state.size + size <= PAGE_CEILING:
+            state.lines += rest
+            state.size += size
+            state.count += len(rest)
+        else:
+            for line, (path, offset) in zip(rest, keys, strict=True):
+                self._append(0, path, offset, path if offset != records.BEGIN else "", line, 1)
+        self._last = part.last
 
     def finish(self) -> Root | None:
         """Close all pages; the root, or None for no records. Pages still have to be flushed."""

@@ -196,6 +196,10 @@ class TreeReader:
             extents.extend(covered(path, until_finish()))
             yield EntryInfo(path, record.kind, finish[0].size, finish[0].meta), extents
 
+    def leaf_pages(self) -> Iterator[Page]:
+        """All pages with records, in order. That one follows the other is for the caller to check."""
+        return self._leaf_pages(None, None)
+
     def packs(self) -> Iterator[PackUse]:
         """The records of a packs tree."""
         for _path, record in self.leaves():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -11,7 +11,7 @@ from dr_toolkit import errors
 from dr_toolkit.repository import crypto
 from dr_toolkit.repository.known import Place
 from dr_toolkit.repository.pack import FRAMES_LIMIT, TARGET, PackBuilder
-from dr_toolkit.repository.records import PackUse
+from dr_toolkit.repository.records import Extent, PackUse, Record
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.room import Room, Rooms
 from dr_toolkit.repository.store import Buffer
@@ -76,6 +76,27 @@ class PackOutput:
         if not frames & bit:
             self._used[place.pack] = frames | bit
             self._bytes_used[place.pack] = self._bytes_used.get(place.pack, 0) + place.length
+
+    def use_all(self, found: Iterable[Record], size_of: Callable[[bytes], int | None]) -> Collection[bytes]:
+        """The same for all extents of some records; gives the packs that they refer to."""
+        packs: dict[bytes, dict[int, int]] = {}
+        last, frames = b"", {}
+        for record in found:
+            if type(record) is Extent:
+                if record.pack != last:
+                    last, frames = record.pack, packs.setdefault(record.pack, {})
+                frames[record.frame] = record.frame_length
+        for pack_id, lengths in packs.items():
+            known, mask, more = self._used.get(pack_id, 0), 0, sum(lengths.values())
+            for frame in lengths:
+                mask |= 1 << frame
+            if known & mask:
+                more -= sum(length for frame, length in lengths.items() if known >> frame & 1)
+            self._used[pack_id] = known | mask
+            self._bytes_used[pack_id] = self._bytes_used.get(pack_id, 0) + more
+            if (size := size_of(pack_id)) is not None:
+                self._sizes[pack_id] = size
+        return packs
 
     def uses(self) -> Iterator[PackUse]:
         """A record for every pack that the snapshot refers to, in order of pack id. After ``flush``."""

@@ -26,6 +26,7 @@ from dr_toolkit.repository.known import Known, Place, place_of
 from dr_toolkit.repository.pack_output import PackOutput
 from dr_toolkit.repository.record_spool import RecordSink
 from dr_toolkit.repository.records import Begin, Extent, Finish, Zeros
+from dr_toolkit.repository.stretches import Part
 
 _Made = TypeVar("_Made")
 PARCELS = 3
@@ -55,6 +56,13 @@ class Carry:
 
     info: EntryInfo
     extents: Sequence[Extent | Zeros]
+
+
+@dataclass(frozen=True, slots=True)
+class CarryParts:
+    """Entries of the parent that lie beside each other, taken over as they are."""
+
+    parts: Sequence[Part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +108,8 @@ class _Batch:
 
 Frame = tuple[bytes, bytes]
 """A chunk id, and the compressed chunk."""
-Item = Open | Piece | End | Carry | Keep | Hole
-_Step = _Batch | Open | End | Carry | Keep | Hole
+Item = Open | Piece | End | Carry | CarryParts | Keep | Hole
+_Step = _Batch | Open | End | Carry | CarryParts | Keep | Hole
 
 
 class Stages:
@@ -218,6 +226,9 @@ class Stages:
                 self._output.ended(entry.path, entry.kind, entry.size, item.meta)
         elif isinstance(item, Carry):
             self._settle_carried(item.info, item.extents)
+        elif isinstance(item, CarryParts):
+            for part in item.parts:
+                self._settle_part(part)
         elif isinstance(item, Hole):
             self._tree.add(item.entry.path, item.offset, Zeros(item.offset, item.length))
         elif isinstance(item, Keep):
@@ -229,6 +240,11 @@ class Stages:
         self._tree.add(info.path, records.BEGIN, Begin(info.path, info.kind))
         self._settle_extents(info.path, extents)
         self._tree.add(info.path, records.FINISH, Finish(info.size, dict(info.meta)))
+
+    def _settle_part(self, part: Part) -> None:
+        for pack_id in self._output.use_all(part.records, self._known.size_of):
+            self._known.adopts(pack_id)
+        self._tree.extend(part)
 
     def _settle_extents(self, path: str, extents: Iterable[Extent | Zeros]) -> None:
         for extent in extents:
@@ -299,6 +315,8 @@ class Pipeline:
             self._bytes += item.size
         elif isinstance(item, Carry):
             self._bytes += len(item.extents) * _EXTENT_BYTES
+        elif isinstance(item, CarryParts):
+            self._bytes += sum(len(part.lines) for part in item.parts) * _EXTENT_BYTES
         if self._bytes >= SEGMENT or len(self._parcel) >= PARCEL_ITEMS:
             self._send(PARCELS)
 

@@ -13,6 +13,7 @@ from dr_toolkit import errors
 from dr_toolkit.repository import records
 from dr_toolkit.repository.catalog import TreeWriter
 from dr_toolkit.repository.records import Root
+from dr_toolkit.repository.stretches import Part
 
 _IN_MEMORY = 16 << 20
 
@@ -22,6 +23,9 @@ class RecordSink(Protocol):
 
     def add(self, path: str, offset: int, record: records.Leaf) -> None:
         """Append a record whose key is (path, offset)."""
+
+    def extend(self, part: Part) -> None:
+        """Append records of the parent as they are encoded there."""
 
     def finish(self) -> Root | None:
         """All records are there: the tree's root, or None for no records."""
@@ -55,6 +59,12 @@ class RecordSpool:
             end = self._file.tell()
             self._parts.append((path.encode(), self._start, end))
             self._start = end
+
+    def extend(self, part: Part) -> None:
+        """See ``RecordSink``."""
+        for (path, offset), record in zip(part.keys(), part.records, strict=True):
+            if not isinstance(record, records.Index):
+                self.add(path, offset, record)
 
     def finish(self) -> Root | None:
         """See ``RecordSink``. A path that came twice is refused by the tree."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
@@ -10,16 +10,17 @@ from typing import Any, Literal, Self
 import msgspec
 
 from dr_toolkit import __version__, clock, errors
-from dr_toolkit.repository import known, layout, records, snapshot
+from dr_toolkit.repository import known, layout, records, snapshot, stretches
 from dr_toolkit.repository.catalog import PageStore, TreeWriter
 from dr_toolkit.repository.entries import Cutting, EntryInfo
 from dr_toolkit.repository.filling import Buffers, Filler, Open
 from dr_toolkit.repository.pack_output import PackOutput
-from dr_toolkit.repository.pipeline import Carry, End, Hole, Keep, Pipeline, Stages
+from dr_toolkit.repository.pipeline import Carry, CarryParts, End, Hole, Keep, Pipeline, Stages
 from dr_toolkit.repository.record_spool import RecordSpool
 from dr_toolkit.repository.records import Extent, Zeros
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Header, Snapshot
+from dr_toolkit.repository.stretches import Stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,29 @@ class SnapshotWriter:
         for info, extents in tree.whole_entries(start):
             present = all(self._known.keeps(e.pack) for e in extents if isinstance(e, Extent))
             yield Carried(info, extents, present)
+
+    def parent_stretches(self) -> Iterator[Stretch]:
+        """The parent's entries, many at a time; nothing without a parent."""
+        if self.parent is None:
+            return iter(())
+        tree, _packs = self._repository.trees(self.parent)
+        return stretches.stretches(tree)
+
+    def keeps(self, packs: Iterable[bytes]) -> bool:
+        """Whether all of these packs may be referred to again."""
+        return all(self._known.keeps(pack_id) for pack_id in packs)
+
+    def carried(self, stretch: Stretch, number: int) -> Carried:
+        """One entry of a stretch by itself."""
+        return Carried(stretch.info(number), stretch.extents(number), self.keeps(stretch.packs_of(number)))
+
+    def carry_stretch(self, stretch: Stretch, start: int, end: int) -> None:
+        """Take the entries of a stretch from ``start`` up to ``end`` over; they must sort after every earlier one."""
+        self._check_path(stretch.begins[start].path)
+        self._last_path = stretch.begins[end - 1].path.encode()
+        self._pipeline.add(CarryParts(list(stretch.parts(start, end))))
+        self.entries += end - start
+        self.bytes_source += sum(finish.size for finish in stretch.finishes[start:end])
 
     def adopted(self, path: str) -> Carried | None:
         """The entry of this path that a killed run stored as a whole; whoever carries it looks whether it is still the same."""
