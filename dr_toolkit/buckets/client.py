@@ -1,6 +1,6 @@
-"""One bucket of an S3 server, as source and as target of restores: listing, reading ranges, writing. The only place here that imports boto3.
+"""One bucket of an S3 server, as source and as target of restores: listing, reading ranges, writing.
 
-Names go to the server exactly as they are: boto3 encodes them and changes none. Every request is tried again for a bounded time.
+Names go to the server exactly as they are: they are encoded and none is changed. Every request is tried again for a bounded time.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-import boto3
-import botocore.session
-from botocore.config import Config
-
 from dr_toolkit.buckets import facts, failures, pages, providers
+from dr_toolkit.buckets.control import Control
 from dr_toolkit.buckets.credentials import Credentials
 from dr_toolkit.buckets.failures import Changed, Expired
 from dr_toolkit.buckets.lane import Lane
@@ -81,47 +78,63 @@ class Bucket:
             f" at {settings.endpoint}" if settings.endpoint else ""
         )
         self._retries = Retries(retry_seconds)
+        self._old_listing = False
         self._credentials = Credentials(settings, self.where)
-        own = botocore.session.Session()
-        own.register_component("credential_provider", self._credentials)
-        session = boto3.Session(botocore_session=own, region_name=settings.region)
         self._wire = Wire(
             name, settings, self._credentials, connections=2 * THREADS, stall_seconds=stall_seconds
         )
-        self._client: Any = session.client(
-            "s3",
-            endpoint_url=settings.endpoint,
-            verify=settings.ca_file,
-            config=Config(
-                connect_timeout=min(10.0, stall_seconds),
-                read_timeout=stall_seconds,
-                max_pool_connections=2 * THREADS,
-                retries={"total_max_attempts": 1},
-                s3={"addressing_style": settings.addressing},
-            ),
+        self._control = Control(
+            settings, self._credentials, connections=2 * THREADS, stall_seconds=stall_seconds
         )
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._control.close()
         self._wire.close()
 
-    def pages(self) -> Iterator[Page]:
-        """The pages of one listing, unchecked."""
+    def pages(self, prefix: str | None = None, delimiter: str = "") -> Iterator[Page]:
+        """The pages of one listing, unchecked.
+
+        Args:
+            prefix: a longer one than the bucket's own.
+            delimiter: leave out what has it after the prefix; pages name it as folders.
+        """
+        wanted = self.prefix if prefix is None else prefix
         with ThreadPoolExecutor(1, thread_name_prefix="drctl-list") as ahead:
-            content = self._listing(None)
+            content = self._first_listing(wanted, delimiter)
             while True:
                 token = pages.next_token(content)  # the server makes the next page while this one is read
-                following = ahead.submit(self._listing, token) if token else None
+                following = ahead.submit(self._listing, wanted, delimiter, token) if token else None
                 page = self._page(content)
+                self._old_listing |= page.old
                 yield page
                 if not page.truncated or not page.token:
                     return
                 asked = following is not None and page.token == token
-                content = following.result() if asked and following else self._listing(page.token)
+                content = (
+                    following.result()
+                    if asked and following
+                    else self._listing(wanted, delimiter, page.token)
+                )
 
-    def _listing(self, token: str | None) -> bytes:
-        query = pages.query(self.prefix, token)
+    def _first_listing(self, prefix: str, delimiter: str) -> bytes:
+        """The first page, by the first version of the interface where the server refuses the second."""
+        query = pages.query(prefix, None, delimiter=delimiter)
+
+        def attempt() -> Answer | None:
+            answer = self._wire.request("GET", "", {}, query=query)
+            if providers.refuses_new_listing(answer.status, answer.code):
+                return None
+            return self._judged("GET", "", answer)
+
+        found = None if self._old_listing else self._run(self.where, attempt)
+        if found is not None:
+            return found.content
+        self._old_listing = True
+        return self._listing(prefix, delimiter, None)
+
+    def _listing(self, prefix: str, delimiter: str, token: str | None) -> bytes:
+        query = pages.query(prefix, token, delimiter=delimiter, old=self._old_listing)
         return self._run(self.where, lambda: self._send("GET", "", {}, query=query)).content
 
     def _page(self, content: bytes) -> Page:
@@ -200,7 +213,7 @@ class Bucket:
     def tags_of(self, key: str, version: str = "") -> dict[str, str] | None:
         """The tags of an object, or of one version of it; None when it is gone."""
         more = {"VersionId": version} if version else {}
-        ask = partial(self._client.get_object_tagging, Bucket=self.name, Key=key, **more)
+        ask = partial(self._control.call, "get_object_tagging", Bucket=self.name, Key=key, **more)
         try:
             found = self._run(key, ask, of_object=True)["TagSet"]
         except Changed:
@@ -228,13 +241,14 @@ class Bucket:
             "CopySourceIfMatch": f'"{listed.etag}"',
         }
         if listed.size <= COPY_LIMIT:
-            self._run(key, partial(self._client.copy_object, **place, **origin), of_object=True)
+            self._run(key, partial(self._control.call, "copy_object", **place, **origin), of_object=True)
             return key
 
         def part(here: dict[str, Any], number: int, start: int) -> str:
             last = min(start + size, listed.size) - 1
             send = partial(
-                self._client.upload_part_copy,
+                self._control.call,
+                "upload_part_copy",
                 **here,
                 **origin,
                 PartNumber=number,
@@ -299,7 +313,7 @@ class Bucket:
         """Write a large object in parts; what is unfinished is given up on any error. Returns the id of the new version."""
 
         def part(here: dict[str, Any], number: int, content: bytes | bytearray) -> str:
-            send = partial(self._client.upload_part, **here, PartNumber=number, Body=content)
+            send = partial(self._control.call, "upload_part", **here, PartNumber=number, Body=content)
             return str(self._run(key, send)["ETag"])
 
         return self._in_parts({"Bucket": self.name, "Key": key}, meta, enumerate(parts, 1), part)
@@ -312,7 +326,9 @@ class Bucket:
         send: Callable[[dict[str, Any], int, _Part], str],
     ) -> str:
         key = place["Key"]
-        made = self._run(key, lambda: self._client.create_multipart_upload(**place, **facts.for_put(meta)))
+        made = self._run(
+            key, lambda: self._control.call("create_multipart_upload", **place, **facts.for_put(meta))
+        )
         place["UploadId"] = made["UploadId"]
         done = []
         try:
@@ -320,16 +336,18 @@ class Bucket:
                 done.append({"PartNumber": number, "ETag": send(place, number, content)})
             made = self._run(
                 key,
-                lambda: self._client.complete_multipart_upload(**place, MultipartUpload={"Parts": done}),
+                lambda: self._control.call(
+                    "complete_multipart_upload", **place, MultipartUpload={"Parts": done}
+                ),
             )
             return str(made.get("VersionId", ""))
         except BaseException:
-            self._run(key, lambda: self._client.abort_multipart_upload(**place))
+            self._run(key, lambda: self._control.call("abort_multipart_upload", **place))
             raise
 
     def delete(self, key: str) -> str:
         """Delete an object; on a versioned bucket the server keeps it behind a delete marker, whose id is returned."""
-        made = self._run(key, lambda: self._client.delete_object(Bucket=self.name, Key=key))
+        made = self._run(key, lambda: self._control.call("delete_object", Bucket=self.name, Key=key))
         return str(made.get("VersionId", ""))
 
     def _run(self, on: str, attempt: Callable[[], _Result], *, of_object: bool = False) -> _Result:
@@ -338,7 +356,7 @@ class Bucket:
             try:
                 try:
                     return attempt()
-                except failures.OF_VENDORS as error:
+                except failures.OF_LIBRARIES as error:
                     raise failures.of_error(self.where, on, error, of_object=of_object) from error
             except Expired as expired:
                 if self._credentials.renew(used):

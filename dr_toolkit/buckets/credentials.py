@@ -7,11 +7,8 @@ earlier: then the chain is asked anew, once for all threads that noticed.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
-
-import botocore.session
-from botocore.credentials import RefreshableCredentials
-from botocore.exceptions import BotoCoreError, ClientError
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 from dr_toolkit.errors import SourceError
 
@@ -20,10 +17,21 @@ if TYPE_CHECKING:
 
     from dr_toolkit.repository.s3_settings import S3Settings
 
-_FAILURES = (BotoCoreError, ClientError, OSError)
-"""What looking for keys may raise: a service that refuses, a file with a token that is not there."""
 _TIMES = 100
 """Renewals in one run at most: a server that never takes new keys must not be asked for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Keys by reference, in the shape of botocore's."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+
+    def get_frozen_credentials(self) -> Self:
+        """Themselves: they are what they are."""
+        return self
 
 
 class Credentials:
@@ -45,9 +53,12 @@ class Credentials:
 
     def get_frozen_credentials(self) -> Any:
         """The keys of the moment; renewed by botocore when their time is near."""
+        found = self._found
+        if isinstance(found, Given):
+            return found
         try:
-            return self._found.get_frozen_credentials()
-        except _FAILURES as error:
+            return found.get_frozen_credentials()
+        except _failures() as error:
             raise self._none(type(error).__name__) from error
 
     @property
@@ -71,6 +82,8 @@ class Credentials:
             before = self.get_frozen_credentials()
             self._found = self._look()
             self._generation += 1
+            from botocore.credentials import RefreshableCredentials  # noqa: PLC0415 -- slow to import
+
             return isinstance(self._found, RefreshableCredentials) or self.get_frozen_credentials() != before
 
     def get_deferred_property(self, _name: str) -> Callable[[], None]:
@@ -82,14 +95,14 @@ class Credentials:
         return self
 
     def _look(self) -> Any:
-        settings, session = self._settings, botocore.session.Session()
+        settings = self._settings
         if settings.access_key_id is not None and settings.secret_access_key is not None:
-            session.set_credentials(
-                settings.access_key_id, settings.secret_access_key, settings.session_token
-            )
+            return Given(settings.access_key_id, settings.secret_access_key, settings.session_token)
+        import botocore.session  # noqa: PLC0415 -- slow to import
+
         try:
-            found = session.get_credentials()
-        except _FAILURES as error:
+            found = botocore.session.Session().get_credentials()
+        except _failures() as error:
             raise self._none(type(error).__name__) from error
         if found is None:
             raise self._none("none are configured")
@@ -101,3 +114,10 @@ class Credentials:
             on=self._where,
             hint="set the component's s3.access_key_id and secret_access_key, or what boto3's default chain finds",
         )
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What looking for keys may raise: a service that refuses, a file with a token that is not there."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- slow to import
+
+    return BotoCoreError, ClientError, OSError

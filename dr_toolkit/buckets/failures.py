@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from dr_toolkit.buckets import providers
 from dr_toolkit.errors import DrctlError, SourceError, SourceUnreachable
 from dr_toolkit.repository.retries import Passing
 
-OF_VENDORS = (ClientError, BotoCoreError, HTTPError)
-"""What boto3 and urllib3 raise."""
 _GONE = frozenset({404, 412, 416})
 _NO_BUCKET = "NoSuchBucket"
 
 
 class Changed(Exception):
     """The object is not the one that was listed any more."""
+
+
+class Refusal(Exception):
+    """The server answered a control call with an error.
+
+    Args:
+        status: HTTP's.
+        code: S3's.
+    """
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(f"{status} {code}")
+        self.status, self.code = status, code
+
+
+class Unreached(Exception):
+    """A control call got no whole answer.
+
+    Args:
+        text: of the library.
+        kind: the library's name for it.
+    """
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class Expired(Exception):
@@ -29,6 +52,10 @@ class Expired(Exception):
     def __init__(self, failure: DrctlError) -> None:
         super().__init__(failure.message)
         self.failure = failure
+
+
+OF_LIBRARIES = (Refusal, Unreached, HTTPError)
+"""What control calls and urllib3 raise."""
 
 
 def of_answer(where: str, on: str, status: int, code: str, *, of_object: bool) -> Exception:
@@ -49,17 +76,15 @@ def of_answer(where: str, on: str, status: int, code: str, *, of_object: bool) -
     return Expired(failure) if code in providers.EXPIRED else failure
 
 
-def of_error(
-    where: str, on: str, error: ClientError | BotoCoreError | HTTPError, *, of_object: bool
-) -> Exception:
-    """What a vendor's exception means."""
-    if isinstance(error, ClientError):
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        code = str(error.response["Error"].get("Code", ""))
-        return of_answer(where, on, status, code, of_object=of_object)
+def of_error(where: str, on: str, error: Refusal | Unreached | HTTPError, *, of_object: bool) -> Exception:
+    """What an error means that is no answer of ours."""
+    if isinstance(error, Refusal):
+        return of_answer(where, on, error.status, error.code, of_object=of_object)
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return unreachable(where, on, "its certificate is not trusted")
-    return Passing(unreachable(where, on, type(error).__name__))
+    return Passing(
+        unreachable(where, on, error.kind if isinstance(error, Unreached) else type(error).__name__)
+    )
 
 
 def is_unanswered(status: int, code: str) -> bool:

@@ -11,9 +11,12 @@ import io
 import os
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from heapq import merge
+from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
@@ -48,19 +51,23 @@ _DECODER = msgspec.msgpack.Decoder(list[Listed])
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer to ListObjectsV2.
+    """One answer to ListObjectsV2 (or to ListObjects, whose marker is a token, too).
 
     Attributes:
         objects: in the server's order.
         truncated: whether it says that more follow; None when it does not say.
         token: with which the next page is asked for.
         count: how many it claims to have; None when it does not say.
+        folders: what begins the keys that a delimiter leaves out.
+        old: whether it answers the first version of the question.
     """
 
     objects: tuple[Listed, ...]
     truncated: bool | None
     token: str | None
     count: int | None = None
+    folders: tuple[str, ...] = ()
+    old: bool = False
 
 
 def page_problem(page: Page, tokens: set[str]) -> str | None:
@@ -72,8 +79,9 @@ def page_problem(page: Page, tokens: set[str]) -> str | None:
     """
     if page.truncated is None:
         return "a page does not say whether it is the last one"
-    if page.count is not None and page.count != len(page.objects):
-        return f"a page claims {page.count} objects and has {len(page.objects)}"
+    there = len(page.objects) + len(page.folders)
+    if page.count is not None and page.count != there:
+        return f"a page claims {page.count} objects and has {there}"
     if page.truncated and not page.token:
         return "a page says that more follow and not how to ask for them"
     if page.truncated and page.token in tokens:
@@ -81,10 +89,19 @@ def page_problem(page: Page, tokens: set[str]) -> str | None:
     return None
 
 
+@dataclass(slots=True)
+class _Rows:
+    """Rows of one listing: where they are in the file, and the last key."""
+
+    blocks: list[tuple[int, int]] = field(default_factory=list)
+    last: str = ""
+
+
 class Listing:
     """A complete listing, sorted by the bytes of the keys. Use as a context manager; the temporary files have no name.
 
     As long as rows come in that order, which is nearly always, they are appended to a file. Otherwise they are all put into a table.
+    Several listings may be filled in at once from several threads, each of keys with a prefix of its own.
 
     Args:
         where: the bucket, for messages.
@@ -93,9 +110,10 @@ class Listing:
     def __init__(self, where: str) -> None:
         self._where = where
         self._file: io.FileIO | None = None
-        self._blocks: list[tuple[int, int]] = []
+        self._parts: dict[str, _Rows] = {}
+        self._loose: list[Listed] = []
         self._end = 0
-        self._last = ""
+        self._lock = threading.Lock()
         self._rows: sqlite3.Connection | None = None
         self.count = self.bytes = 0
 
@@ -110,34 +128,52 @@ class Listing:
         if self._rows is not None:
             self._rows.close()
 
-    def fill(self, pages: Iterable[Page]) -> Self:
+    def fill(self, pages: Iterable[Page], prefix: str = "") -> Self:
         """Take all pages, up to the one that says it is the last.
+
+        Args:
+            pages: of one listing.
+            prefix: what was asked for. No listing that is filled in may have a prefix that begins with another one's.
 
         Raises:
             SourceError: a page cannot be believed, or the end did not come.
         """
         tokens: set[str] = set()
         for page in pages:
-            if (problem := page_problem(page, tokens)) is not None:
+            if (problem := page_problem(page, tokens) or _stray(page, prefix)) is not None:
                 raise self._refused(problem)
+            self._keep(page.objects, prefix)
+            if not page.truncated:
+                return self
+            tokens.add(page.token or "")
+        raise self._refused("it ended without a last page")
+
+    def add(self, objects: Iterable[Listed]) -> None:
+        """Take some objects, in memory, whose keys begin with no prefix that is filled in. Not more than once."""
+        self._loose = sorted(objects, key=lambda o: o.key)
+        self.count += len(self._loose)
+        self.bytes += sum(o.size for o in self._loose)
+        if any(one.key == other.key for one, other in pairwise(self._loose)):
+            raise self._refused("a key came twice")
+
+    def _keep(self, objects: tuple[Listed, ...], prefix: str) -> None:
+        with self._lock:
             try:
-                self._add(page)
+                self._add(objects, self._parts.setdefault(prefix, _Rows()))
             except (OSError, sqlite3.Error) as error:
                 raise SourceError(
                     f"the listing of {self._where} cannot be kept aside: {error}",
                     on=self._where,
                     hint="make room where temporary files are written (TMPDIR)",
                 ) from error
-            if not page.truncated:
-                return self
-            tokens.add(page.token or "")
-        raise self._refused("it ended without a last page")
 
     def __iter__(self) -> Iterator[Listed]:
         """All rows, sorted. Several iterations may run at once."""
-        if self._rows is None:
-            yield from self._filed()
-            return
+        rows = self._filed() if self._rows is None else self._tabled()
+        return merge(self._loose, rows, key=lambda o: o.key) if self._loose else rows
+
+    def _tabled(self) -> Iterator[Listed]:
+        assert self._rows is not None  # noqa: S101  # for the type checker
         rows = self._rows.cursor().execute("SELECT key, size, etag, modified FROM o ORDER BY key")
         for key, size, etag, modified in rows:
             yield Listed(key.decode(), size, etag, modified)
@@ -145,47 +181,40 @@ class Listing:
     def _filed(self) -> Iterator[Listed]:
         if self._file is None:
             return
-        for start, length in self._blocks:
-            yield from _DECODER.decode(os.pread(self._file.fileno(), length, start))
+        for prefix in sorted(self._parts):
+            for start, length in self._parts[prefix].blocks:
+                yield from _DECODER.decode(os.pread(self._file.fileno(), length, start))
 
-    def _add(self, page: Page) -> None:
-        self.count += len(page.objects)
-        self.bytes += sum(o.size for o in page.objects)
-        if self._rows is None and not self._follows(page):
+    def _add(self, objects: tuple[Listed, ...], part: _Rows) -> None:
+        self.count += len(objects)
+        self.bytes += sum(o.size for o in objects)
+        if self._rows is None and not _follows(objects, part):
             self._to_table()
         if self._rows is not None:
-            self._insert(page.objects)
-        elif page.objects:
-            self._append(_ENCODER.encode(page.objects))
+            self._insert(objects)
+        elif objects:
+            self._append(_ENCODER.encode(objects), part)
 
-    def _append(self, block: bytes) -> None:
+    def _append(self, block: bytes, part: _Rows) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed by __exit__
         rest = memoryview(block)
         while rest:
             rest = rest[self._file.write(rest) :]
-        self._blocks.append((self._end, len(block)))
+        part.blocks.append((self._end, len(block)))
         self._end += len(block)
 
-    def _follows(self, page: Page) -> bool:
-        """Whether all its rows sort after one another and after the rows before. Python orders text as UTF-8 does."""
-        last = self._last
-        for o in page.objects:
-            if o.key <= last:
-                return False
-            last = o.key
-        self._last = last
-        return True
-
     def _to_table(self) -> None:
-        self._rows = sqlite3.connect("", isolation_level=None)
+        self._rows = sqlite3.connect(
+            "", isolation_level=None, check_same_thread=False
+        )  # one at a time, by the lock
         self._rows.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._rows.execute("PRAGMA journal_mode = OFF")
         self._rows.execute(
             "CREATE TABLE o (key BLOB PRIMARY KEY, size INT, etag TEXT, modified TEXT) WITHOUT ROWID"
         )
         self._insert(self._filed())
-        self._blocks = []
+        self._parts = {}
 
     def _insert(self, objects: Iterable[Listed]) -> None:
         assert self._rows is not None  # noqa: S101  # for the type checker
@@ -208,3 +237,21 @@ class Listing:
             hint="run it again; if it stays, look at the server and at proxies before it",
             unaffected="nothing was stored, copied or deleted on its word",
         )
+
+
+def _follows(objects: tuple[Listed, ...], part: _Rows) -> bool:
+    """Whether all of them sort after one another and after the rows before. Python orders text as UTF-8 does."""
+    last = part.last
+    for o in objects:
+        if o.key <= last:
+            return False
+        last = o.key
+    part.last = last
+    return True
+
+
+def _stray(page: Page, prefix: str) -> str | None:
+    """Why a page is not what was asked for."""
+    if prefix and not all(o.key.startswith(prefix) for o in page.objects):
+        return f'a page of "{prefix}" has other keys'
+    return None

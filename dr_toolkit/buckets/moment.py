@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from dr_toolkit import clock
+from dr_toolkit.buckets import sharding
 from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.listing import Listing
 from dr_toolkit.buckets.version_pages import VersionPage, parse, query
@@ -66,12 +67,13 @@ def versioning(bucket: Bucket) -> Versioning:
 
 
 @contextmanager
-def listed(bucket: Bucket, *, history: bool = False) -> Iterator[Found]:
+def listed(bucket: Bucket, *, history: bool = False, expected: int = 0) -> Iterator[Found]:
     """List a bucket completely.
 
     Args:
         bucket: which.
         history: older versions are wanted.
+        expected: about how many objects there are; 0 when that is not known.
 
     Raises:
         SourceError: the listing cannot be believed, or the versions that are wanted cannot be listed.
@@ -79,7 +81,7 @@ def listed(bucket: Bucket, *, history: bool = False) -> Iterator[Found]:
     state = versioning(bucket)
     if not state.on and not history:
         with Listing(bucket.where) as plain:
-            yield Found(plain.fill(bucket.pages()))
+            yield Found(sharding.fill(bucket, plain, expected))
         return
     until = None
     if state.now is not None:
@@ -104,7 +106,7 @@ def listed(bucket: Bucket, *, history: bool = False) -> Iterator[Found]:
         )
     with Listing(bucket.where) as plain:
         warning = "the bucket has versioning, but its versions may not be listed (s3:ListBucketVersions): the snapshot is not one moment"
-        yield Found(plain.fill(bucket.pages()), warnings=[warning])
+        yield Found(sharding.fill(bucket, plain, expected), warnings=[warning])
 
 
 def pages(bucket: Bucket) -> Iterator[VersionPage]:

@@ -12,6 +12,7 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 _RESULT = re.compile(rb"\s*(?:<\?xml[^>]*>)?\s*<(\w+Result)\b")
 _ENCRYPTION = "x-amz-server-side-encryption"
 
+_UNKNOWN_LISTING = frozenset({"InvalidArgument", "InvalidRequest", "NotImplemented", "MethodNotAllowed"})
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """Statuses of an answer after which the same request may succeed."""
 PASSING_CODES = frozenset({"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"})
@@ -52,6 +53,21 @@ def sealed(content: bytes | bytearray) -> dict[str, str]:
     Not every server compares the digest that is signed; and where objects are locked, Amazon demands a checksum.
     """
     return {"x-amz-checksum-crc32": base64.b64encode(zlib.crc32(content).to_bytes(4, "big")).decode()}
+
+
+def refuses_new_listing(status: int, code: str) -> bool:
+    """Whether a server says that it does not know ListObjectsV2; ListObjects is tried then."""
+    return status in {400, 405, 501} and code in _UNKNOWN_LISTING
+
+
+def is_old_listing(marker: str | None, count: str | None) -> bool:
+    """Whether a page is an answer to ListObjects: servers that know no other version do not look at what was asked for.
+
+    Args:
+        marker: the text of its ``Marker``, which only the first version has; None without one.
+        count: the text of its ``KeyCount``, which only the second version has; None without one.
+    """
+    return marker is not None and count is None
 
 
 def is_cut(content: bytes) -> bool:

@@ -52,7 +52,7 @@ class Signer:
         path: str,
         query: str = "",
         headers: Iterable[tuple[str, str]] = (),
-        content: bytes | None = None,
+        content: bytes | bytearray | None = None,
     ) -> bytes:
         """A request's first line and headers, up to the empty line.
 
@@ -66,12 +66,30 @@ class Signer:
         Raises:
             ValueError: a header cannot be sent as it is.
         """
+        lines = "".join(
+            f"{name}: {value}\r\n" for name, value in self.headers(method, path, query, headers, content)
+        )
+        length = "" if content is None else f"Content-Length: {len(content)}\r\n"
+        target = f"{path}?{query}" if query else path
+        return (
+            f"{method} {target} HTTP/1.1\r\n{lines}Accept-Encoding: identity\r\nUser-Agent: drctl\r\n{length}\r\n"
+        ).encode("latin-1")
+
+    def headers(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        headers: Iterable[tuple[str, str]] = (),
+        content: bytes | bytearray | None = None,
+    ) -> list[tuple[str, str]]:
+        """The same as names and values, without what HTTP itself wants to know."""
         now = self._now()
-        digest = EMPTY if content is None else hashlib.sha256(content).hexdigest()
+        digest = hashlib.sha256(content).hexdigest() if content else EMPTY
         signed = {"host": self._host, "x-amz-content-sha256": digest, "x-amz-date": now.stamp}
         if now.token:
             signed["x-amz-security-token"] = now.token
-        plain = "Accept-Encoding: identity\r\nUser-Agent: drctl\r\n"
+        plain = []
         for name, value in headers:
             if "\n" in value or "\r" in value:
                 raise ValueError(name)
@@ -79,21 +97,16 @@ class Signer:
             if lower.startswith("x-amz-") or lower == "content-type":
                 signed[lower] = value
             else:
-                plain += f"{name}: {value}\r\n"
-        if content is not None:
-            plain += f"Content-Length: {len(content)}\r\n"
+                plain.append((name, value))
         order = sorted(signed)
         names = ";".join(order)
         canonical = "".join(f"{name}:{_trimmed(signed[name])}\n" for name in order)
         asked = f"{method}\n{path}\n{query}\n{canonical}\n{names}\n{digest}".encode("latin-1")
         to_sign = f"{_ALGORITHM}\n{now.stamp}\n{now.scope}\n{hashlib.sha256(asked).hexdigest()}"
         signature = hmac.digest(now.key, to_sign.encode(), "sha256").hex()
-        sent = "".join(f"{name}: {signed[name]}\r\n" for name in order)
-        target = f"{path}?{query}" if query else path
-        return (
-            f"{method} {target} HTTP/1.1\r\n{sent}{plain}Authorization: {_ALGORITHM} Credential={now.access_key}/{now.scope}, "
-            f"SignedHeaders={names}, Signature={signature}\r\n\r\n"
-        ).encode("latin-1")
+        credential = f"{now.access_key}/{now.scope}"
+        proof = f"{_ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
+        return [*((name, signed[name]) for name in order), *plain, ("Authorization", proof)]
 
     def _now(self) -> _Moment:
         frozen = self._credentials.get_frozen_credentials()

@@ -70,7 +70,7 @@ def take(
     with (
         opened(config, wanted) as bucket,
         SnapshotWriter(repository, name, wanted.kind, full=full) as writer,
-        moment.listed(bucket, history=wanted.versions == "all") as found,
+        moment.listed(bucket, history=wanted.versions == "all", expected=_expected(writer)) as found,
     ):
         if writer.parent is not None and writer.parent.header.kind != wanted.kind:
             writer.parent = None  # it was a replica until now: its record has no content
@@ -104,6 +104,11 @@ def take(
             unaffected="earlier snapshots are as they were",
         )
     return taken
+
+
+def _expected(writer: SnapshotWriter) -> int:
+    """About how many objects the bucket has."""
+    return writer.parent.header.entry_count if writer.parent is not None else 0
 
 
 def _history(older: Versions, kept: Kept) -> dict[str, int]:

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 
 from dr_toolkit import errors, log
-from dr_toolkit.buckets import replica, replica_plan
+from dr_toolkit.buckets import replica, replica_plan, sharding
 from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.listing import Listing
 from dr_toolkit.buckets.replica import Route
@@ -67,17 +67,18 @@ def opened_target(config: Config, component: BucketConfig) -> Iterator[Bucket]:
 
 @contextmanager
 def _opened(
-    config: Config, component: BucketConfig, *, checksum: bool
+    config: Config, component: BucketConfig, expected: Snapshot | None, *, checksum: bool
 ) -> Iterator[tuple[Route, Listing, Listing]]:
-    """Both buckets, listed completely."""
+    """Both buckets, listed completely; about as many objects are expected as the last record has."""
+    count = expected.header.entry_count if expected is not None else 0
     with (
         opened(config, component) as source,
         opened_target(config, component) as target,
         Listing(source.where) as listed,
         Listing(target.where) as there,
     ):
-        listed.fill(source.pages())
-        there.fill(target.pages())
+        sharding.fill(source, listed, count)
+        sharding.fill(target, there, count)
         own = opening.s3_settings(component.s3, config)
         other = component.to.s3 if component.to else None
         same = other is None or opening.s3_settings(other, config) == own
@@ -92,7 +93,7 @@ def foresee(config: Config, repository: Repository, name: str, component: Bucket
     if parent is not None and parent.header.kind == KIND:
         tree, _packs = repository.trees(parent)
         records = (Carried(info, extents, present=True) for info, extents in tree.whole_entries())
-    with _opened(config, component, checksum=False) as (route, listed, there):
+    with _opened(config, component, parent, checksum=False) as (route, listed, there):
         names = Names(route.source.prefix, route.target.prefix)
         walk = replica_plan.steps(iter(listed), records, iter(there), names)
         plan = replica_plan.count(walk, there.count)
@@ -124,8 +125,8 @@ def take(
         GuardTripped: everything was done but what a limit forbids.
     """
     with (
-        _opened(config, component, checksum=full) as (route, listed, there),
         SnapshotWriter(repository, name, KIND) as writer,
+        _opened(config, component, writer.parent, checksum=full) as (route, listed, there),
     ):
         _log.info("started", component=name, parent=writer.parent.id if writer.parent else None)
         names = Names(route.source.prefix, route.target.prefix)

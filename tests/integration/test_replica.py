@@ -313,7 +313,7 @@ def test_a_server_copies_in_parts_what_is_too_large_for_one_request(monkeypatch)
         settings = S3Settings(endpoint=f"http://{host}:{port}", access_key_id="a", secret_access_key="b")
         source, target = Bucket("the-source", "", settings), Bucket("the-target", "copy/", settings)
         for name in ("the-source", "the-target"):
-            source._client.create_bucket(Bucket=name)
+            source._control.client().create_bucket(Bucket=name)
         content = os.urandom(40 << 20)
         source.write("big", content, {"type": "application/x-block", "user": {"owner": "cortex"}})
         with Listing(source.where) as listing:
