@@ -37,7 +37,18 @@ class Edit:
     change: Callable[[bytes], bytes]
 
 
-Action = str | Edit | tuple[int, bytes] | None
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Another question is put to the server. Only a server that looks at no signature answers it.
+
+    Attributes:
+        path: with its query.
+    """
+
+    path: str
+
+
+Action = str | Edit | Ask | tuple[int, bytes] | None
 Plan = Callable[[str, str, Any], Action]
 
 
@@ -131,6 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(action, tuple):
             self.answer(action[0], {"ETag": '"planned"'}, action[1])
             return
+        if isinstance(action, Ask):
+            self.path = action.path
         status, headers, content = self.forward(_flipped(body) if action == FALSE_SENT else body)
         if action == DROP:
             self.end()

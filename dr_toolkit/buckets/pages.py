@@ -78,9 +78,9 @@ def parse(content: bytes) -> Page:
         _decoded(folder.findtext(f"{space}Prefix") or "", encoded=encoded)
         for folder in root.iterfind(f"{space}CommonPrefixes")
     )
-    old = providers.is_old_listing(found(f"{space}Marker"), count)
     token = found(f"{space}NextContinuationToken")
-    if old and truncated == "true":
+    old = truncated == "true" and providers.is_old_listing(count, token)
+    if old:
         named = _decoded(found(f"{space}NextMarker") or "", encoded=encoded)
         token = named or max([*(o.key for o in objects[-1:]), *folders[-1:]], default=None)
     return Page(

@@ -60,14 +60,13 @@ def refuses_new_listing(status: int, code: str) -> bool:
     return status in {400, 405, 501} and code in _UNKNOWN_LISTING
 
 
-def is_old_listing(marker: str | None, count: str | None) -> bool:
+def is_old_listing(*of_second_version: str | None) -> bool:
     """Whether a page is an answer to ListObjects: servers that know no other version do not look at what was asked for.
 
     Args:
-        marker: the text of its ``Marker``, which only the first version has; None without one.
-        count: the text of its ``KeyCount``, which only the second version has; None without one.
+        of_second_version: the texts of ``KeyCount`` and ``NextContinuationToken``, which only the second version has.
     """
-    return marker is not None and count is None
+    return not any(of_second_version)
 
 
 def is_cut(content: bytes) -> bool:

@@ -6,18 +6,19 @@ listing: by its end, by its order, and by its prefix, which no other part's begi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.listing import Listed, Listing, page_problem
+from dr_toolkit.errors import SourceError
 
 LARGE = 20_000
 """Objects from which on it is worth the requests for folders."""
 AT_ONCE = 4
-PARTS = 32
+PARTS = 16
 """Parts that are wanted, about."""
 _FEW = 4
 _DEPTH = 3
@@ -69,7 +70,12 @@ def found(bucket: Bucket) -> Parts | None:
     for _depth in range(_DEPTH):
         deeper: list[str] = []
         for folder in folders:
-            looked = _look(bucket, folder)
+            try:
+                looked = _look(bucket, folder)
+            except (
+                SourceError
+            ):  # not every server can name every folder; what else is wrong the whole listing says
+                return None
             if looked is None:
                 return None
             deeper += looked.prefixes
@@ -112,17 +118,20 @@ def grouped(folders: Sequence[str]) -> list[str]:
     Args:
         folders: sorted; none begins with another.
     """
-    return list(_split(folders, "", max(1, len(folders) // PARTS)))
+    groups = {"": list(folders)}
+    while len(groups) < PARTS:
+        largest = max(groups, key=lambda prefix: len(groups[prefix]))
+        if len(groups[largest]) <= 1:
+            break
+        groups |= _split(groups.pop(largest))
+    return sorted(groups)
 
 
-def _split(names: Sequence[str], prefix: str, most: int) -> Iterator[str]:
-    if len(names) <= most:
-        yield prefix if len(names) > 1 else names[0]
-        return
+def _split(names: Sequence[str]) -> dict[str, list[str]]:
+    """Names by what they share and one character more."""
     pairs = enumerate(zip(names[0], names[-1], strict=False))  # sorted: what these two share, all share
     common = next(at for at, (one, other) in pairs if one != other)
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name[: common + 1], []).append(name)
-    for begin, group in groups.items():
-        yield from _split(group, begin, most)
+    return groups

@@ -12,6 +12,7 @@ from dr_toolkit.repository import layout, records
 from dr_toolkit.repository.catalog import PAGE_CEILING, PageStore, TreeWriter
 from dr_toolkit.repository.catalog_reader import TreeReader
 from dr_toolkit.repository.records import Begin, Extent, Finish, Zeros
+from dr_toolkit.repository.stretches import stretches
 from tests.unit.repository.support import World, make_world
 
 if TYPE_CHECKING:
@@ -203,3 +204,87 @@ def test_a_tree_is_not_taken_for_the_other(world):
             list(reader.leaves())
         assert caught.value.fault == "structure"
         assert layout.CATALOGS in str(caught.value.on)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_carried_stretches_make_the_same_tree(world, seed):
+    """Runs of the parent's entries, taken over as lines between new ones and left-out ones, are the tree that their records make."""
+    made, content = random.Random(seed), entries(seed + 20, 200)
+    parent, _stored = write(world, joined(content))
+    source = TreeReader(world.repository.pages, parent, "entries")
+    tree = TreeWriter(
+        "entries", PageStore(world.repository.keys, world.store.put), world.repository.keys.derived("cut"), source
+    )  # fmt: skip
+    left: dict[str, Rows] = {}
+    for stretch in stretches(source):
+        start = 0
+        while start < len(stretch):
+            end = made.randint(start + 1, len(stretch))
+            for part in stretch.parts(start, end):
+                tree.extend(part)
+            left |= {begin.path: content[begin.path] for begin in stretch.begins[start:end]}
+            start = end
+            if start < len(stretch) and made.random() < 0.5:
+                if made.random() < 0.5:
+                    path = stretch.begins[start - 1].path + "\x01"
+                    left[path] = entry(path, made, made.choice([0, 2, 300]))
+                    for row in left[path]:
+                        tree.add(*row)
+                start += made.randint(0, 1)
+    grown = tree.finish()
+    tree._pages.flush()
+    alone, _stored = write(world, joined(left))
+    assert grown is not None
+    assert alone is not None
+    assert read(world, grown) == joined(left)
+    assert [(i.key, i.page_id, i.records) for i in pages_of(world, grown, 0)] == [
+        (i.key, i.page_id, i.records) for i in pages_of(world, alone, 0)
+    ]
+
+
+def test_a_whole_tree_carried_stores_no_page(world):
+    """Large records, whose pages are cut by size, too."""
+    note = "x" * 60_000
+    rows = joined(entries(31, 300))
+    for number in range(30):
+        path = f"\U0010ffff{number:03}"
+        rows += [(path, -1, Begin(path, "x")), (path, records.FINISH, Finish(0, {"note": note}))]
+    parent, _stored = write(world, rows)
+    source = TreeReader(world.repository.pages, parent, "entries")
+    stored: list[str] = []
+    pages = PageStore(world.repository.keys, lambda name, _data: stored.append(name))
+    tree = TreeWriter("entries", pages, world.repository.keys.derived("cut"), source)
+    for stretch in stretches(source):
+        for part in stretch.parts(0, len(stretch)):
+            tree.extend(part)
+    assert tree.finish() == parent
+    pages.flush()
+    assert stored == []
+
+
+def test_a_part_out_of_order_is_refused(world):
+    """The same run of entries twice."""
+    root, _stored = write(world, joined(entries(32, 5)))
+    (stretch,) = stretches(TreeReader(world.repository.pages, root, "entries"))
+    tree = TreeWriter("entries", PageStore(world.repository.keys, world.store.put), b"k" * 32)
+    (part,) = stretch.parts(0, len(stretch))
+    tree.extend(part)
+    with pytest.raises(errors.SourceError, match="out of order"):
+        tree.extend(part)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("a", -1, Begin("a", "x")), ("a", records.FINISH, Finish(5, {}))],
+        [("a", -1, Begin("a", "x")), ("a", 3, Zeros(3, 2)), ("a", records.FINISH, Finish(2, {}))],
+        [("a", -1, Begin("a", "x")), ("b", -1, Begin("b", "x")), ("b", records.FINISH, Finish(0, {}))],
+        [("a", -1, Begin("a", "x")), ("a", 0, Zeros(0, 2))],
+    ],
+    ids=["size", "gap", "no end", "cut"],
+)
+def test_entries_that_are_not_whole_are_not_carried(world, rows):
+    """What no writer makes is damage, and does not come into another snapshot."""
+    root, _stored = write(world, rows)
+    with pytest.raises(errors.Damaged):
+        list(stretches(TreeReader(world.repository.pages, root, "entries")))
