@@ -24,7 +24,7 @@ _TOKEN = re.compile(rb"<NextContinuationToken>([^<>&]*)</NextContinuationToken>"
 
 
 def query(prefix: str, token: str | None, *, delimiter: str = "", old: bool = False) -> str:
-    """The question for a page, its parameters in order of their names as a signature wants them.
+    """The question for a page.
 
     Args:
         prefix: of the keys.

@@ -59,7 +59,7 @@ class Signer:
         Args:
             method: HTTP's.
             path: encoded once, as it goes over the wire.
-            query: encoded, its parameters in order of their names.
+            query: encoded.
             headers: more of them; those that S3 wants signed are signed.
             content: of a PUT; its digest is signed, and its length is sent.
 
@@ -101,7 +101,7 @@ class Signer:
         order = sorted(signed)
         names = ";".join(order)
         canonical = "".join(f"{name}:{_trimmed(signed[name])}\n" for name in order)
-        asked = f"{method}\n{path}\n{query}\n{canonical}\n{names}\n{digest}".encode("latin-1")
+        asked = f"{method}\n{path}\n{_sorted(query)}\n{canonical}\n{names}\n{digest}".encode("latin-1")
         to_sign = f"{_ALGORITHM}\n{now.stamp}\n{now.scope}\n{hashlib.sha256(asked).hexdigest()}"
         signature = hmac.digest(now.key, to_sign.encode(), "sha256").hex()
         credential = f"{now.access_key}/{now.scope}"
@@ -127,3 +127,10 @@ class Signer:
 def _trimmed(value: str) -> str:
     """As it is signed: S3 takes a run of spaces for one. It is sent as it is."""
     return " ".join(part for part in value.split(" ") if part) if " " in value else value
+
+
+def _sorted(query: str) -> str:
+    """As it is signed: by the names of its parameters. It is sent as it is."""
+    if "&" not in query:
+        return query
+    return "&".join(sorted(query.split("&"), key=lambda part: part.partition("=")[::2]))
