@@ -527,3 +527,29 @@ def test_completion_answers_without_importing_commands():
     assert drctl(env=environment).stdout.splitlines() == ["plain,restore", "plain,resume"]
     environment |= {"COMP_WORDS": "drctl config ", "COMP_CWORD": "2"}
     assert drctl(env=environment).stdout.splitlines() == ["plain,check", "plain,example", "plain,schema"]
+
+
+IN_BASH = """\
+eval "$(drctl completion bash)"
+COMP_WORDS=(drctl verify --res) COMP_CWORD=2
+_drctl_completion drctl --res verify 2>/dev/null
+echo "${COMPREPLY[@]}"
+complete -p drctl
+"""
+
+
+def test_completion_in_a_real_bash(tmp_path):
+    """The line that the help gives is taken by bash, and completes an option of a command."""
+    script = tmp_path / "drctl"
+    script.write_text(f"#!{sys.executable}\nfrom dr_toolkit.cli.start import entry_point\nentry_point()\n")
+    script.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "--norc", "-c", IN_BASH],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["--restore", "complete -o nosort -F _drctl_completion drctl"]
