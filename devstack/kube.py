@@ -5,6 +5,8 @@ No scheduler and no node: ``devstack/kubelet.py`` is the one, where a test needs
 
 from __future__ import annotations
 
+import base64
+import json
 import secrets
 import shutil
 import signal
@@ -19,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from devstack import kube_assets, kubeconfig, programs, web
 from devstack.kube_api import KubeApi, KubeError
 from devstack.tls import Authority
+from dr_toolkit.errors import ProgramError
 
 SERVICE_RANGE = "10.255.0.0/24"
 # Names of servers and issuer that are written into tokens; nothing is resolved.
@@ -111,6 +114,15 @@ class ControlPlane(KubeApi):
     def resume_api(self) -> None:
         """Let a frozen API server go on."""
         self._api.resume()
+
+    def forget_history(self) -> None:
+        """Drop every old state of every object, and restart the API server, which keeps some of them: lists that began before are 410 now."""
+        url = f"http://{self.host}:{self._etcd_port}/v3/kv"
+        answer = json.loads(_posted(f"{url}/range", {"key": base64.b64encode(b"x").decode()}))
+        now = answer["header"]["revision"]
+        _posted(f"{url}/compaction", {"revision": now, "physical": True})
+        self.kill_api()
+        self.start_api()
 
     def stop(self) -> None:
         """End everything."""
@@ -252,6 +264,14 @@ class ControlPlane(KubeApi):
 
 def _options(options: Mapping[str, object]) -> list[str]:
     return [f"--{name}={value}" for name, value in options.items()]
+
+
+def _posted(url: str, body: Mapping[str, object]) -> bytes:
+    """Ask etcd by its JSON gateway."""
+    status, answer = web.request(url, method="POST", body=json.dumps(body).encode())
+    if status != 200:
+        raise ProgramError(f"etcd answered {status} to {url}")
+    return answer
 
 
 def _answers(url: str, ca_file: Path | None = None, token: str | None = None) -> bool:

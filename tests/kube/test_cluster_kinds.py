@@ -280,11 +280,11 @@ def test_names_at_their_limits_and_a_token_that_ends_in_the_middle(control_plane
     assert sorted(got) == sorted([longest, "large", *(f"s{number:02}" for number in range(30))])
 
 
-def test_releases_in_config_maps_and_only_the_deployed_revision(control_plane, namespace, helm3, tmp_path):
-    """The other driver; and `revisions: deployed` keeps one revision of each release."""
+def test_releases_in_config_maps_and_only_the_deployed_revision(control_plane, namespace, helm, tmp_path):
+    """The other driver, of Helm 3 and of Helm 4; and `revisions: deployed` keeps one revision of each release."""
     console = CHARTS / "console"
-    helm3.install("main", console, namespace, CONSOLE, driver="configmap")
-    helm3.upgrade("main", console, namespace, CONSOLE, driver="configmap")
+    helm.install("main", console, namespace, CONSOLE, driver="configmap")
+    helm.upgrade("main", console, namespace, CONSOLE, driver="configmap")
     site = Site(tmp_path, control_plane, [namespace])
     site.config.write_text(site.config.read_text().replace("drivers:", "revisions: deployed, drivers:"))
     snapshot = site.json("backup", "releases")["snapshots"][0]

@@ -53,9 +53,9 @@ def test_signing_key_is_kept_over_an_upgrade(control_plane: ControlPlane, namesp
     assert control_plane.get(path)["data"]["GATEWAY_USER_POOL_SECRET_KEY"] != first
 
 
-def test_configmap_driver(control_plane: ControlPlane, namespace: str, helm3: Helm) -> None:
+def test_configmap_driver(control_plane: ControlPlane, namespace: str, helm: Helm) -> None:
     """Releases can lie in ConfigMaps instead of Secrets."""
-    helm3.install("main", CHARTS / "console", namespace, CONSOLE, driver="configmap")
+    helm.install("main", CHARTS / "console", namespace, CONSOLE, driver="configmap")
 
     found = control_plane.get(f"/api/v1/namespaces/{namespace}/configmaps?labelSelector=owner%3Dhelm")[
         "items"
