@@ -69,6 +69,7 @@ components:
     checkpoint: fast                      # or spread: slower, easier on the server's disk
     # max_rate: 51200                     # KiB each second
     # max_wal_kept: 10Gi                  # WAL held on the server for a running backup; the backup ends before it is more
+    count_rows: 64Mi                      # tables up to this size are counted, for verify --restore; 0: none
     audit_every: 10                       # increments (17+, summarize_wal), then one full read that checks them
     schedule: "0 2 * * *"
   cortex:

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from dr_toolkit.config.secrets import SecretRef
 from dr_toolkit.config.section import OF_PARENT, ComponentFields, Section
-from dr_toolkit.config.values import CertificatePath, ConnectionUrl, LocalPath, Port, Size, Text
+from dr_toolkit.config.values import CertificatePath, ConnectionUrl, LocalPath, Port, Size, SizeOrNone, Text
 
 PLACE = ("host", "hosts", "url")
 """The three ways to say where a server is; exactly one is used."""
@@ -154,6 +154,9 @@ class PostgresBaseConfig(ComponentFields):
     """At most so much WAL (`10Gi`) is held on the server while a backup runs; the backup ends with an error before it is more, so that
     the server's disk never fills up. Default: half of what is free there, where drctl runs on the same machine and may ask; else twice
     the server's `max_wal_size`, or a quarter of all databases when that is more."""
+    count_rows: SizeOrNone = 64 << 20
+    """Tables of at most this size (`64Mi`) are counted while the backup runs, and a verification by restore is held against that. 0:
+    none. The role needs SELECT on them (`pg_read_all_data`); others are left out, and the evidence says how many."""
     audit_every: Annotated[int, Field(ge=0, le=1000)] = 10
     """After so many increments (PostgreSQL 17 and newer, with `summarize_wal`) the cluster is read whole once, and every page is held
     against what the increments said. 0: never, but where an increment cannot be had."""

@@ -128,6 +128,15 @@ def parse_size(value: Any) -> int:
     return int(match[1]) << (10 * "KMGT".index(match[2]) + 10)
 
 
+def parse_size_or_none(value: Any) -> int:
+    """Read a size, or 0.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return 0 if value == 0 and not isinstance(value, bool) else parse_size(value)
+
+
 def _check_connection_url(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("expected a URL, or a reference to one")  # noqa: TRY004 - pydantic collects ValueErrors
@@ -180,6 +189,7 @@ CertificatePath = Annotated[Text, AfterValidator(_absolute_or_system)]
 BucketUrl = Annotated[str, AfterValidator(_check_bucket_url)]
 Limit = Annotated[str | int, PlainValidator(_check_limit, json_schema_input_type=str | int)]
 Size = Annotated[int, PlainValidator(parse_size, json_schema_input_type=str | int)]
+SizeOrNone = Annotated[int, PlainValidator(parse_size_or_none, json_schema_input_type=str | int)]
 RepositoryUrl = Annotated[str, AfterValidator(_check_repository_url)]
 HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
 ConnectionUrl = Annotated[str, PlainValidator(_check_connection_url, json_schema_input_type=str)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ from dr_toolkit.log import Progress
 from dr_toolkit.postgres import (
     base_backup,
     base_checks,
+    base_counts,
     base_manifest,
     base_method,
     base_slot,
@@ -23,6 +26,7 @@ from dr_toolkit.postgres import (
 )
 from dr_toolkit.postgres.base_backup import BaseBackup
 from dr_toolkit.postgres.base_checks import BaseFacts
+from dr_toolkit.postgres.base_counts import Database
 from dr_toolkit.postgres.base_increment import Unfit
 from dr_toolkit.postgres.base_method import State
 from dr_toolkit.postgres.base_overlay import FILES
@@ -95,7 +99,10 @@ def _taken(run: Run, *, full: bool, refused: str | None) -> Snapshot:
     ) as writer:
         _log.info("started", component=run.name, parent=writer.parent.id if writer.parent else None)
         plan = base_plan.plan(run.repository, writer, run.settings, run.now, run.wanted.audit_every, refused)
-        with base_slot.held_wal(run.settings, run.wanted.max_wal_kept, run.size) as held:
+        with (
+            _counted(run) as counts,
+            base_slot.held_wal(run.settings, run.wanted.max_wal_kept, run.size) as held,
+        ):
             made = base_backup.read_cluster(
                 run.settings,
                 writer,
@@ -108,6 +115,7 @@ def _taken(run: Run, *, full: bool, refused: str | None) -> Snapshot:
                 increment_of=plan.manifest,
                 held=held,
             )
+        _keep_counts(run, writer, counts.result() if counts else [], made)
         _log.info("source read", component=run.name, bytes=writer.bytes_source, method=plan.method)
         warnings = [*run.settings.warnings, *base_checks.warnings(run.found)]
         if made.damaged:
@@ -120,6 +128,26 @@ def _taken(run: Run, *, full: bool, refused: str | None) -> Snapshot:
             status="damaged" if made.damaged else "good",
             found_damaged=plan.damaged(writer.snapshots),
         )
+
+
+@contextmanager
+def _counted(run: Run) -> Iterator[Future[list[Database]] | None]:
+    """Rows are counted while the backup is under way, where they are to be counted."""
+    if not run.wanted.count_rows:
+        yield None
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="drctl-count") as pool:
+        yield pool.submit(base_counts.before, run.settings, run.wanted.count_rows)
+
+
+def _keep_counts(run: Run, writer: SnapshotWriter, counted: list[Database], made: BaseBackup) -> None:
+    """Count again, and keep what the two counts say. What was seen only after the backup's end says nothing of it."""
+    usable = [one for one in counted if base_manifest.parse_lsn(one.lsn) <= made.target.end]
+    if not usable:
+        return
+    writer.begin(base_counts.ENTRY, "row-counts", cutting="private")
+    writer.write(base_counts.encoded(base_counts.after(run.settings, usable)))
+    writer.end({})
 
 
 def objection(made: Snapshot) -> errors.DrctlError | None:

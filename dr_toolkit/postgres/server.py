@@ -125,6 +125,11 @@ def statement(template: str, **parts: Any) -> Composable:
     return sql.SQL(template).format(**values)
 
 
+def joined(between: str, parts: Sequence[Composable]) -> Composable:
+    """Statements with a constant text between them."""
+    return sql.SQL(between).join(parts)
+
+
 def _place(connection: Connection) -> str:
     info = connection.info
     return f"postgresql://{info.user}@{info.host}:{info.port}/{info.dbname}"

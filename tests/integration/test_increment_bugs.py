@@ -117,6 +117,23 @@ def test_what_was_deleted_stays_deleted(source: PostgresServer, root: Path) -> N
         assert theirs["seen_index"] == (150,) != theirs["seen"]
 
 
+def test_row_counts_find_what_the_files_do_not_show(
+    source: PostgresServer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An increment without the limits, as the stock tools use it: every file is right, deleted rows are back, and ``verify --restore`` says so."""
+    dsn = source.dsn()
+    prepare(dsn)
+    site = BaseSite(root, source)
+    site.backup()
+    change(dsn)
+    monkeypatch.setattr(base_plan.base_limits, "cut", lambda *_range: frozenset())
+    monkeypatch.setattr(base_plan.base_limits.Limits, "within", lambda *_file: None)
+    assert base_of(site.backup())["method"] == "increment"
+    [result] = site.drctl("verify", "--restore", code=3)["results"]
+    assert "public.regrown" in " ".join(result["failures"])
+    assert "the source had 41100" in " ".join(result["failures"])
+
+
 def forget(dsn: str) -> None:
     """Cut, a checkpoint, and written again: two summaries, which a server may put together in the wrong order."""
     sql.execute(dsn, "DELETE FROM regrown WHERE id > 30000", "VACUUM regrown", "CHECKPOINT")

@@ -82,6 +82,8 @@ def test_both_kinds_come_back_and_are_proven(version: Version) -> None:
     checks = next(r["checks"] for r in results if r["component"] == "base")
     assert checks["pg_verifybackup"] is True
     assert checks["databases"] >= 5, "postgres, template1, both odd ones, the empty one"
+    counted = checks["row_counts"]
+    assert counted["exact"] == counted["tables"] > 50, "nobody wrote meanwhile"
     if version.server.version != 16:  # the package of 16 has no extensions
         assert checks["pg_amcheck"] is True
         assert checks["visibility_maps"] > 100
