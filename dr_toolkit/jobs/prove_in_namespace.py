@@ -214,7 +214,8 @@ def answer(
     failures = [str(one) for one in evidence.get("failures") or []]
     if evidence.get("result") != "passed" and not failures:
         failures = ["the evidence of the scratch namespace says that it failed, without a reason"]
-    return checks, failures, []
+    notes = [str(checks["statement"])] if "statement" in checks else []
+    return checks, failures, notes
 
 
 def _evidence(repository: Repository, found: Snapshot, mark: str) -> dict[str, Any] | None:

@@ -91,7 +91,7 @@ def _check(
         checks = {**expected.counts(), "server": toc.server_version, "seconds": report.seconds}
     else:
         facts, sentence = sampling.statement(toc, sample, expected, report.restore.loaded)
-        checks = {**facts, "server": toc.server_version, "seconds": report.seconds}
+        checks = {**facts, "statement": sentence, "server": toc.server_version, "seconds": report.seconds}
         notes.insert(0, sentence)
     return checks, [d.text for d in failures], notes
 

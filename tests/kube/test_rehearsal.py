@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from devstack import programs, sql
+from devstack import sql
 from devstack.helm import Helm
 from devstack.kube import ControlPlane
 from devstack.kubelet import EVICT, Kubelet
 from devstack.postgres import PostgresServer
 from devstack.s3 import S3Server
-from tests.kube.platform_site import DRCTL, PlatformSite, add_drctl
-from tests.kube.test_scratch_namespace import DATABASE, IMAGE, ROOT, ScratchSite
+from tests.kube import scratch_site as sites
+from tests.kube.platform_site import DRCTL
+from tests.kube.scratch_site import ROOT, ScratchSite
 
 CHARTS = Path(__file__).parent / "charts"
 CONSOLE = "docker.io/conduktor/conduktor-console"
@@ -95,48 +96,28 @@ def whole(
     servers_root: Path,
     helm3: Helm,
 ) -> Iterator[RehearsalSite]:
-    name = f"rehearsal-{secrets.token_hex(4)}"
-    database, role = name.replace("-", "_"), f"app_{secrets.token_hex(4)}"
-    postgres.create_database(database)
-    s3_server.create_bucket(name)
-    root = servers_root / name
-    keys = 'access_key_id: "env:S3_KEY", secret_access_key: "env:S3_SECRET"'
-    section = f'{{url: "s3://{name}/repository", s3: {{endpoint: "{s3_server.endpoint}", {keys}}}}}'
-    site = PlatformSite(root, postgres, database, repository=section)
-    site.secret |= {"S3_KEY": s3_server.access_key, "S3_SECRET": s3_server.secret_key}
+    name, role = f"rehearsal-{secrets.token_hex(4)}", f"app_{secrets.token_hex(4)}"
+    site = sites.in_bucket(servers_root, postgres, s3_server, name)
     sql.execute(
         site.dsn,
         f"CREATE ROLE {role} LOGIN PASSWORD '{LIVE['database']}'",
         f"ALTER TABLE users OWNER TO {role}",
         f"ALTER TABLE flyway_schema_history OWNER TO {role}",
-        f"ALTER DATABASE {database} OWNER TO {role}",
+        f"ALTER DATABASE {site.database} OWNER TO {role}",
     )
     site.run("init")
     site.run("backup")
-    place, platform = control_plane.make_namespace(), control_plane.make_namespace()
-    rights = ROOT / "k8s-cronjobs"
-    rules = next(yaml.safe_load_all((rights / "scratch-rights.yaml").read_text()))["rules"]
-    token = control_plane.make_service_account(place, "operator", rules, cluster_wide=True)
-    reading = next(yaml.safe_load_all((rights / "platform-rights/backup.yaml").read_text()))["rules"]
-    control_plane.grant(place, "operator", reading, on=platform)
+    platform = control_plane.make_namespace()
     helm3.install("console", CHARTS / "console", platform, VALUES)
-    add_drctl(kubelet, IMAGE)
-    isready = [str(postgres._server_programs / "pg_isready")]
-    kubelet.add_image(
-        DATABASE,
-        named={"pg_isready": isready},
-        environment={"PATH": f"{postgres._server_programs}:/usr/bin:/bin"},
-        user=programs.unprivileged_user(),
-    )
+    sites.add_images(kubelet, postgres)
     for mode in MODES:
         kubelet.add_image(f"{CONSOLE}:{mode}", [sys.executable, str(PROGRAM), mode])
-    found = RehearsalSite(
-        site, control_plane, control_plane.write_kubeconfig(root / "kubeconfig", token), s3_server, name
-    )
+    kubeconfig = sites.operator(control_plane, site.root, platform=platform)
+    found = RehearsalSite(site, control_plane, kubeconfig, s3_server, name)
     found.platform, found.role = platform, role
     found.configure()
     yield found
-    postgres.drop_database(database)
+    postgres.drop_database(site.database)
     sql.execute(postgres.dsn(), f"DROP ROLE {role}")
 
 
@@ -149,16 +130,22 @@ def rehearsal(whole: RehearsalSite) -> Iterator[RehearsalSite]:
         whole.api.delete(f"/api/v1/namespaces/{one['metadata']['name']}")
 
 
-def test_good_version_is_tried_on_a_copy(rehearsal: RehearsalSite) -> None:
-    """It migrates the copy as the live role, gets healthy, and is gone; the live database is as it was, and the evidence says what was tried."""
-    answer = rehearsal.finish(rehearsal.rehearse("good"), 0)
+def test_good_version_is_tried_on_a_copy(
+    rehearsal: RehearsalSite, helm4: Helm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the new chart, rendered: it migrates the copy as the live role, gets healthy, and is gone; the live database is as it was, and the evidence says what was tried."""
+    monkeypatch.setenv("PATH", f"{helm4.program.parent}:{os.environ['PATH']}")
+    values = tmp_path / "new.yaml"
+    values.write_text(yaml.safe_dump({"platform": {"image": {"tag": "good"}}}))
+    chart = ("--chart", str(CHARTS / "console"), "--values", str(values))
+    answer = rehearsal.finish(rehearsal.start(None, "rehearse", "console", *chart), 0)
     tried = answer["rehearsal"]
 
     assert answer["proof"]["result"] == "passed"
     assert tried["passed"]
     assert tried["image"] == f"{CONSOLE}:good"
     assert tried["workload"] == "Deployment console"
-    assert "live revision 1" in tried["source"]
+    assert tried["source"] == "chart console"
     assert (tried["migrations"]["before"][0]["count"], tried["migrations"]["after"][0]["count"]) == (1, 2)
     assert {"start", "migrations", "health", "all"} <= set(tried["seconds"])
     assert (tried["errors"], tried["expected_errors"]) == ([], 1)
@@ -238,6 +225,7 @@ def test_what_goes_wrong_is_a_no_with_its_reason(rehearsal: RehearsalSite, tmp_p
         texts = [reason["text"] for reason in answer["rehearsal"]["reasons"]]
         assert any(NOS[mode] in text for text in texts), (mode, texts)
         assert answer["proof"]["result"] == "passed"
+        assert "live revision 1" in answer["rehearsal"]["source"]
     assert rehearsal.scratch() == []
     failed = [one for one in rehearsal.evidence() if (one["level"], one["result"]) == ("rehearsal", "failed")]
     assert len(failed) == len(NOS)

@@ -3,78 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from devstack import programs
 from devstack.kube import ControlPlane
 from devstack.kubelet import EVICT, Kubelet
 from devstack.postgres import PostgresServer
 from devstack.s3 import S3Server
-from tests.kube.platform_site import DRCTL, PlatformSite, add_drctl
-
-ROOT = Path(__file__).parents[2]
-IMAGE = f"registry.example.com/drctl@sha256:{'1' * 64}"
-DATABASE = f"postgres@sha256:{'2' * 64}"
-SELECTOR = "/api/v1/namespaces?labelSelector=drctl%2Fscratch"
-
-
-class ScratchSite:
-    """A site whose repository is in a bucket, and an operator who has only the rights for scratch namespaces."""
-
-    def __init__(
-        self, site: PlatformSite, api: ControlPlane, kubeconfig: Path, s3: S3Server, bucket: str
-    ) -> None:
-        self.site, self.api, self.kubeconfig, self.s3, self.bucket = site, api, kubeconfig, s3, bucket
-        self.namespace: dict = {
-            "image": IMAGE,
-            "postgres": {"18": DATABASE},
-            "memory": "512Mi",
-            "start_timeout": "30s",
-            "timeout": "2m",
-        }
-
-    def configure(self, **changes: object) -> Path:
-        wanted = {key: value for key, value in (self.namespace | changes).items() if value is not None}
-        sections = {"cluster": {"kubeconfig": str(self.kubeconfig)}, "verify": {"namespace": wanted}}
-        self.site.more = yaml.safe_dump(sections)
-        self.site.config.write_text(self.site.configuration())
-        return self.site.config
-
-    def start(self, config: Path | None = None) -> subprocess.Popen[str]:
-        arguments = ["verify", "console-db", "--restore", "--in", "namespace", "--output", "json", "-v"]
-        return subprocess.Popen(
-            [DRCTL, "-c", config or self.site.config, *arguments],
-            env=os.environ | self.site.secret, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def finish(self, process: subprocess.Popen[str], code: int) -> dict:
-        out, said = process.communicate(timeout=120)
-        assert process.returncode == code, out + said
-        return json.loads(out)
-
-    def scratch(self) -> list[dict]:
-        return [one for one in self.api.get(SELECTOR)["items"] if "deletionTimestamp" not in one["metadata"]]
-
-    def one_scratch(self) -> dict:
-        self.api.wait_for(SELECTOR, "holding a scratch namespace", lambda _: self.scratch())
-        return self.scratch()[0]
-
-    def pod(self, namespace: str, done: Callable[[dict], object]) -> dict:
-        path = f"/api/v1/namespaces/{namespace}/pods"
-        return self.api.wait_for(
-            path, "holding the Pod", lambda found: found["items"] and done(found["items"][0])
-        )["items"][0]
-
-    def evidence(self) -> list[dict]:
-        return [one for snapshot in self.site.snapshots() for one in snapshot["evidence"]]
+from tests.kube import scratch_site as sites
+from tests.kube.scratch_site import ScratchSite
 
 
 @pytest.fixture(scope="module")
@@ -86,30 +27,14 @@ def whole(
     servers_root: Path,
 ) -> Iterator[ScratchSite]:
     name = f"scratch-{secrets.token_hex(4)}"
-    database, bucket = name.replace("-", "_"), name
-    postgres.create_database(database)
-    s3_server.create_bucket(bucket)
-    rules = next(yaml.safe_load_all((ROOT / "k8s-cronjobs/scratch-rights.yaml").read_text()))["rules"]
-    place = control_plane.make_namespace()
-    token = control_plane.make_service_account(place, "operator", rules, cluster_wide=True)
-    root = servers_root / name
-    keys = 'access_key_id: "env:S3_KEY", secret_access_key: "env:S3_SECRET"'
-    section = f'{{url: "s3://{bucket}/repository", s3: {{endpoint: "{s3_server.endpoint}", {keys}}}}}'
-    site = PlatformSite(root, postgres, database, repository=section)
-    site.secret |= {"S3_KEY": s3_server.access_key, "S3_SECRET": s3_server.secret_key}
+    site = sites.in_bucket(servers_root, postgres, s3_server, name)
     site.run("init")
     site.run("backup")
-    kubeconfig = control_plane.write_kubeconfig(root / "kubeconfig", token)
-    add_drctl(kubelet, IMAGE)
-    path = f"{postgres._server_programs}:/usr/bin:/bin"
-    isready = [str(postgres._server_programs / "pg_isready")]
-    kubelet.add_image(
-        DATABASE, named={"pg_isready": isready}, environment={"PATH": path}, user=programs.unprivileged_user()
-    )
-    found = ScratchSite(site, control_plane, kubeconfig, s3_server, bucket)
+    sites.add_images(kubelet, postgres)
+    found = ScratchSite(site, control_plane, sites.operator(control_plane, site.root), s3_server, name)
     found.configure()
     yield found
-    postgres.drop_database(database)
+    postgres.drop_database(site.database)
 
 
 @pytest.fixture
