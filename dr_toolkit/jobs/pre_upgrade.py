@@ -181,6 +181,7 @@ def _work(
 def _timed(report: Report, stage: str, began: float) -> float:
     now = clock.monotonic()
     report.seconds[stage] = round(now - began, 3)
+    _log.info("stage done", stage=stage, seconds=report.seconds[stage])
     return now
 
 
