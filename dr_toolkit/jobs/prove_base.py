@@ -53,6 +53,8 @@ def restore_check(
                 seconds["count"] = clock.monotonic() - began
                 proof = base_prove.prove(settings, chosen)
         except errors.TargetError as error:
+            if (trouble := scratch_places.trouble(error, directory)) is not None:
+                raise trouble from error
             return (
                 {"server": chosen.version, "files": done_files},
                 [f"it does not start: {error.message}"],

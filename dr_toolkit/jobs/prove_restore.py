@@ -40,6 +40,7 @@ def restore_check(
     Raises:
         Damaged, ObjectMissing: the snapshot's own objects are.
         SourceError: no server programs of the right major version are at hand.
+        TargetError: there was no room, or the scratch server is gone; that says nothing of the snapshot.
     """
     return _check(config, repository, found, progress, None)
 
@@ -84,6 +85,8 @@ def _check(
                     source, server, client, sample=sample, progress=progress
                 )
             except errors.TargetError as error:
+                if (trouble := server.trouble(error)) is not None:
+                    raise trouble from error
                 return {"server": toc.server_version}, [f"it does not restore: {error.message}"], []
     failures = compare.failures(report.differences)
     notes = [d.text for d in report.differences if d not in failures] + list(report.notes)

@@ -68,6 +68,10 @@ class Scratch:
         self.notes: list[str] = []
         self._databases = 0
 
+    def trouble(self, error: TargetError) -> TargetError | None:  # noqa: ARG002 - of a server that is not ours nothing is known
+        """Whether the server, and not what it was given, is why something failed; None where that is not known."""
+        return None
+
     def database_for(self, toc: Toc) -> ConnectionSettings:
         """Create an empty database with the encoding and locale of the snapshot's source, and say how to reach it.
 
@@ -154,6 +158,21 @@ class ScratchServer(Scratch):
             raise TargetError("the scratch server is not running")
         return self._place.directory
 
+    def trouble(self, error: TargetError) -> TargetError | None:
+        """Whether the server, and not what it was given, is why something failed: no room, or it is gone."""
+        if self._pipe is None or self._place is None:
+            return None
+        said = self._pipe.stderr_tail()
+        if (found := scratch_places.trouble(error, self._place.directory, said)) is not None:
+            return found
+        if self._pipe.running():
+            return None
+        return TargetError(
+            f"the scratch server ended by itself: {_last(said)}",
+            hint="look at free memory, and at the limits of this machine or container",
+            unaffected="the snapshot was not judged; the scratch place is removed",
+        )
+
     def stop(self) -> None:
         """End the server at once and remove all of it. May be called twice."""
         try:
@@ -238,10 +257,14 @@ def _says_ready(data: Path) -> bool:
     return len(lines) > 7 and lines[7].strip() == "ready"  # noqa: PLR2004 - the file's eighth line
 
 
-def _not_started(said: str) -> TargetError:
+def _last(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return "; ".join(lines[-3:]) or "it said nothing"
+
+
+def _not_started(said: str) -> TargetError:
     return TargetError(
-        f"the scratch server could not be started: {'; '.join(lines[-3:]) or 'it said nothing'}",
+        f"the scratch server could not be started: {_last(said)}",
         hint="look at free memory and disk, and at the limits of this machine or container",
         unaffected="nothing but the scratch place was touched",
     )

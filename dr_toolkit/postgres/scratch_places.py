@@ -30,6 +30,8 @@ _SOCKET_LIMIT = 103
 """The shortest limit of the systems we run on, macOS's, for the path of a socket."""
 _USERS = ("postgres", "nobody")
 _WAIT_S = 5.0
+_NO_ROOM = "No space left on device"
+_NOTHING_BYTES = 64 << 10
 _OTHERS_MAY_ENTER = 0o001
 
 
@@ -99,6 +101,27 @@ def check_programs(program: str, user: str | None) -> None:
     if user is not None:
         hint = "run drctl as an ordinary user, or install PostgreSQL where every user can read it"
         _check_open(Path(program).resolve().parents, user, hint=hint)
+
+
+def trouble(error: TargetError, directory: Path, said: str = "") -> TargetError | None:
+    """What keeps a scratch server from its work and says nothing of the snapshot; None where the error may be the snapshot's.
+
+    Args:
+        error: what failed.
+        directory: the scratch place.
+        said: the end of the server's own log.
+    """
+    full = any(_NO_ROOM in text for text in (error.message, said))
+    with suppress(OSError):
+        full = full or shutil.disk_usage(directory).free < _NOTHING_BYTES
+    if not full:
+        return None
+    return TargetError(
+        f'there is no room left in the scratch place "{directory.parent}" (No space left on device): {error.message}',
+        on=str(directory.parent),
+        hint="make room, or set TMPDIR to a directory on a larger disk; a restore needs what the database takes up, and WAL",
+        unaffected="the snapshot was not judged; the scratch place is removed",
+    )
 
 
 def clean_leftovers(parent: Path | None = None) -> list[str]:
