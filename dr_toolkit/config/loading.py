@@ -24,6 +24,9 @@ _LARGEST_FILE = 1 << 20
 _CHOICE_DEPTH = {"components": 2, "keys": 2}
 """In pydantic's paths the choice of a kind or type is a step of its own below these; it is none in the file."""
 
+_CHOOSES = {"components": "kind", "keys": "type"}
+"""What chooses, in each item of these, which other fields there are."""
+
 _WORDS = {
     "missing": "missing",
     "string_type": "expected text; put it in quotes",
@@ -99,11 +102,12 @@ def parse(text: str, *, directory: Path | None = None, name: str = "drctl.yaml")
         ConfigError: something is wrong; ``problems`` has a line for each.
     """
     document = Document(text)
-    problems = list(document.problems)
+    value, misspelt = _respelt(document)
+    problems = [*document.problems, *misspelt]
     config: Config | None = None
-    if document.value is not None or not problems:
+    if value is not None or not problems:
         try:
-            config = Config.model_validate(document.value, context={"directory": directory})
+            config = Config.model_validate(value, context={"directory": directory})
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
             problems += [_problem(detail, document) for detail in details]
@@ -117,6 +121,28 @@ def parse(text: str, *, directory: Path | None = None, name: str = "drctl.yaml")
             hint='"drctl config example" shows every field',
         )
     return config
+
+
+def _respelt(document: Document) -> tuple[Any, list[Problem]]:
+    """The values with each misspelt ``kind`` and ``type`` put right, and a problem for each.
+
+    Without it nothing would be known of what else stands in that section.
+    """
+    problems = []
+    value = document.value
+    for part, right in _CHOOSES.items():
+        items = value.get(part) if isinstance(value, dict) else None
+        for name, item in items.items() if isinstance(items, dict) else ():
+            if not isinstance(item, dict) or right in item:
+                continue
+            near = difflib.get_close_matches(right, [str(key) for key in item], n=1, cutoff=0.7)
+            if near:
+                path = [part, name, near[0]]
+                what = f'unknown key; did you mean "{right}"?'
+                problems.append(Problem(document.line_of(path), ".".join(map(str, path)), what))
+                right_item = {right if str(key) == near[0] else key: inner for key, inner in item.items()}
+                value = {**value, part: {**value[part], name: right_item}}
+    return value, problems
 
 
 def schema() -> dict[str, Any]:
@@ -176,6 +202,8 @@ def _below(node: Mapping[str, Any], step: str) -> Mapping[str, Any]:
     choices = node.get("discriminator", {}).get("mapping", {})
     if step in choices:
         return {"$ref": choices[step]}
+    if "items" in node:  # a list
+        return dict(node["items"])
     below = node.get("properties", {}).get(step)
     named: Mapping[str, Any] = next(iter(node.get("patternProperties", {}).values()), {})
     return below if isinstance(below, Mapping) else named

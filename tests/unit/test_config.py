@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
+import yaml
 
 from dr_toolkit import config
 from dr_toolkit.config import SecretRef
@@ -61,18 +64,22 @@ def test_example_is_accepted_and_mentions_every_field():
     assert [name for name in sorted(fields) if f"{name}:" not in config.example()] == []
 
 
-def test_example_with_its_comments_switched_on_is_accepted():
-    """What the example offers as a comment is right as well."""
+def switched_on() -> str:
+    """The example with what it offers as a comment."""
     lines = []
     for line in config.example().splitlines():
         bare = line.lstrip()
         offered = bare.startswith("# ") and ":" in bare.split()[1] and line.startswith(" ")
         lines.append(line.replace("# ", "", 1) if offered else line)
     text = "\n".join(lines).replace("ed25519:…", "ed25519:AAAA")
-    text = text.replace("      host: main-postgresql", "      # host: main").replace(
+    return text.replace("      host: main-postgresql", "      # host: main").replace(
         "      hosts: [", "      # hosts: ["
     )
-    read = config.parse(text)
+
+
+def test_example_with_its_comments_switched_on_is_accepted():
+    """What the example offers as a comment is right as well."""
+    read = config.parse(switched_on())
     assert read.components["console-db"].connection.url == "env:CDK_DATABASE_URL"
     assert read.repository.trust == "ed25519:AAAA"
 
@@ -179,6 +186,47 @@ def test_message_counts_and_names_the_file(tmp_path):
     error = caught.value
     assert (error.message, error.on) == ("the configuration has 4 problems", str(file))
     assert error.unaffected == "nothing was started"
+
+
+CHOSEN = {"keys", "components", "quota", "postgres", "repositories"}
+"""Keys below these are names that the writer chooses."""
+
+
+def mappings(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Each mapping of a document whose keys are fields, with its path."""
+    if isinstance(node, dict):
+        if not path or path[-1] not in CHOSEN:
+            yield path, node
+        for key, value in node.items():
+            yield from mappings(value, (*path, key))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from mappings(value, (*path, index))
+
+
+def test_a_misspelt_key_is_found_with_its_line_at_every_level():
+    """Every field of the example, comments included, with its last letter typed twice: its line, its path and the right name."""
+    whole = yaml.safe_load(switched_on())
+    tried: set[tuple[Any, str]] = set()
+    for path, mapping in list(mappings(whole)):
+        for key in list(mapping):
+            if (path[-1:], key) in tried:
+                continue
+            tried.add((path[-1:], key))
+            before = dict(mapping)
+            wrong = key + key[-1]
+            mapping.clear()
+            mapping.update({(wrong if k == key else k): v for k, v in before.items()})
+            text = yaml.safe_dump(whole, sort_keys=False, width=10_000)
+            mapping.clear()
+            mapping.update(before)
+            lines = [
+                n for n, line in enumerate(text.splitlines(), 1) if line.lstrip(" -").startswith(f"{wrong}:")
+            ]
+            where = ".".join(str(step) for step in (*path, wrong))
+            said = problems(text)
+            assert f'line {lines[0]}: {where}: unknown key; did you mean "{key}"?' in said, (where, said)
+    assert len(tried) > 80
 
 
 def test_duplicate_keys_are_problems_beside_all_others():
