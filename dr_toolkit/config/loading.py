@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -189,9 +190,14 @@ def _unquoted(value: Any) -> str:
     return str(value) if isinstance(value, ValueError) else str(value).replace("'", "")
 
 
+@functools.cache
+def _schema_of_this_run() -> dict[str, Any]:
+    return schema()
+
+
 def _known_keys(steps: Sequence[str | int]) -> list[str]:
     """The keys that may stand at a place, by walking the JSON Schema along pydantic's path."""
-    root = schema()
+    root = _schema_of_this_run()
     node: Mapping[str, Any] = root
     for step in steps:
         node = _resolved(_below(node, str(step)), root)
