@@ -31,6 +31,7 @@ _INCREMENT = re.compile(
     r"ERROR: +([^\n]*(?:WAL summar|manifest|incremental backup|WAL summarization)[^\n]*)", re.IGNORECASE
 )
 """What a server says that does not have what an increment needs."""
+_ERROR = re.compile(r"(?:ERROR|FATAL|PANIC): +([^\n]+)")
 _GONE = re.compile(
     r"server closed the connection|terminating connection|could not connect|connection to server .* failed|"
     r"could not receive data|the database system is|no connection to the server|COPY stream ended before",
@@ -195,7 +196,9 @@ def _first_warning(stderr: str) -> str:
 
 
 def _explained(error: ProgramError, settings: ConnectionSettings) -> DrctlError:
-    on, said = settings.redacted(), error.message
+    on, told = settings.redacted(), _ERROR.search(error.stderr)
+    # The last line may be a hint, which says nothing by itself.
+    said = told[1].strip() if told else error.message
     if _GONE.search(error.stderr):
         return SourceUnreachable(
             f"the server went away during the backup: {said}", on=on, unaffected="no snapshot was made"

@@ -124,6 +124,24 @@ def test_every_snapshot_is_a_full_one(site: BaseSite) -> None:
     sql.execute(dsn, "DROP TABLE u")
 
 
+def test_tablespaces_are_refused(site: BaseSite) -> None:
+    """Elsewhere or in place: ``pg_basebackup`` writes neither to standard output. It is said before anything starts, with another way."""
+    dsn, elsewhere = site.source.dsn(), open_directory()
+    shutil.chown(elsewhere, site.source.data.owner())
+    with sql.connect(dsn) as session:
+        session.execute("SET allow_in_place_tablespaces = on")
+        session.execute("CREATE TABLESPACE inside LOCATION ''")
+    sql.execute(dsn, f"CREATE TABLESPACE elsewhere LOCATION '{elsewhere}'")
+    try:
+        [(_component, refused)] = site.outcome().failures
+        assert "tablespaces are not supported yet: elsewhere, inside" in refused.message
+        assert "postgres-dump" in str(refused.hint)
+        assert refused.unaffected == "nothing was started"
+    finally:
+        sql.execute(dsn, "DROP TABLESPACE elsewhere", "DROP TABLESPACE inside")
+        shutil.rmtree(elsewhere, ignore_errors=True)
+
+
 def test_against_pg_combinebackup(site: BaseSite) -> None:
     """The oracle: the same streams through ours and through PostgreSQL's own program are the same files, byte for byte, where it is right."""
     root, dsn = site.root, site.source.dsn()

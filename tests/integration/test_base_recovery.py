@@ -9,7 +9,7 @@ import pytest
 
 from devstack import sql
 from devstack.postgres import PostgresServer
-from tests.base_site import COMPONENT, BaseSite, open_directory
+from tests.base_site import COMPONENT, BaseSite, ask, base_of, open_directory
 
 IDS = "SELECT array_agg(id ORDER BY id) FROM t"
 
@@ -27,7 +27,13 @@ def source(root: Path) -> Iterator[PostgresServer]:
     archive = root / "archive"
     archive.mkdir()
     archive.chmod(0o777)
-    settings = {"archive_mode": "on", "archive_command": f"cp %p {archive}/%f", "max_connections": "70"}
+    settings = {
+        "archive_mode": "on",
+        "archive_command": f"cp %p {archive}/%f",
+        "max_connections": "70",
+        "summarize_wal": "on",
+        "full_page_writes": "on",
+    }
     with PostgresServer(root / "pg", version=18, settings=settings) as server:
         sql.execute(server.dsn(), "CREATE TABLE t (id int)", "INSERT INTO t VALUES (1)")
         yield server
@@ -44,7 +50,11 @@ def site(source: PostgresServer, root: Path) -> BaseSite:
 def started(site: BaseSite, restored: Path) -> Iterator[PostgresServer]:
     """The restored directory under a server of its own, beside the source."""
     source = site.source
-    own = {"unix_socket_directories": "", "max_connections": source.settings["max_connections"]}
+    own = {
+        "unix_socket_directories": "",
+        "max_connections": source.settings["max_connections"],
+        "summarize_wal": "on",
+    }
     server = PostgresServer(restored.with_name(f"{restored.name}-run"), version=source.version, settings=own)
     server.password = source.password
     shutil.copytree(restored, server.data, symlinks=True)
@@ -76,6 +86,18 @@ def test_a_standby_follows_its_primary(site: BaseSite, root: Path) -> None:
                 break
             sql.rows(server.dsn(), "SELECT pg_sleep(0.1)")
         assert sql.rows(server.dsn(), IDS) == [([1, 2],)]
+        idle_standby(server, root / "of-standby")
+
+
+def idle_standby(standby: PostgresServer, place: Path) -> None:
+    """A standby as the source, where nothing happens between two backups: the server has no increment, so it is read whole and says so."""
+    place.mkdir()
+    site = BaseSite(place, standby)
+    first, second = site.backup(), site.backup()
+    assert "manifest requires WAL" in str(base_of(second)["reason"]), base_of(second)
+    with site.running(second) as settings:
+        assert ask(settings, IDS, "postgres") == [([1, 2],)]
+    assert (first.header.status, second.header.status) == ("good", "good")
 
 
 def test_a_recovery_goes_on_to_its_target(site: BaseSite, root: Path) -> None:
