@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import subprocess
 import tempfile
 import threading
@@ -91,6 +92,7 @@ def pipeline(
     *,
     env: Mapping[str, str],
     watch: bool = False,
+    user: str | None = None,
 ) -> tuple[Run, bytes]:
     """Run programs, each reading what the one before it writes.
 
@@ -99,6 +101,7 @@ def pipeline(
         servers: whose work is counted beside.
         env: of all of them, whole.
         watch: note the memory of the only program.
+        user: whom the programs run as; None for ourselves.
 
     Returns:
         What it took, and what the last one printed.
@@ -109,7 +112,7 @@ def pipeline(
     os.sync()  # nobody pays for what the one before has left to be written
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as complaints:
         before, began = servers.cpu(), time.monotonic()
-        running = _start(commands, env, out, complaints)
+        running = _start(commands, env, out, complaints, user)
         watched = _Watch(running[0].pid) if watch else None
         cpu = sum(_wait(process) for process in running)
         seconds = time.monotonic() - began
@@ -137,7 +140,7 @@ def drctl(arguments: Sequence[str], servers: Servers, *, env: Mapping[str, str])
 
 
 def _start(
-    commands: Sequence[Sequence[str]], env: Mapping[str, str], out: Any, complaints: Any
+    commands: Sequence[Sequence[str]], env: Mapping[str, str], out: Any, complaints: Any, user: str | None
 ) -> list[subprocess.Popen[bytes]]:
     running: list[subprocess.Popen[bytes]] = []
     for number, command in enumerate(commands):
@@ -148,6 +151,8 @@ def _start(
             stdin=running[-1].stdout if running else subprocess.DEVNULL,
             stdout=out if last else subprocess.PIPE,
             stderr=complaints,
+            cwd="/",
+            **({"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}),
         )
         if running and (pipe := running[-1].stdout) is not None:
             pipe.close()  # the next one has it

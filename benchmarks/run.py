@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from benchmarks import buckets, cases, table
+from benchmarks import base_site, bases, buckets, cases, table
 from benchmarks.bucket_site import missing_peers
 from benchmarks.site import COMPONENT, Site
 
@@ -21,10 +21,11 @@ def main() -> None:
     parser.add_argument(
         "--only",
         action="append",
-        choices=[*NAMES, *buckets.NAMES],
-        help="this measurement; may be repeated. Those of buckets are made only when they are named",
+        choices=[*NAMES, *bases.NAMES, *buckets.NAMES],
+        help="this measurement; may be repeated. Those of clusters and buckets are made only when they are named",
     )
     parser.add_argument("--objects", type=int, default=100_000, help="small ones in a bucket (100000)")
+    parser.add_argument("--cluster", type=float, default=2000, metavar="MB", help="of a cluster (2000)")
     parser.add_argument(
         "--big", action="store_true", help=f"only memory: one backup and one restore of {BIG_MB} MB"
     )
@@ -33,6 +34,7 @@ def main() -> None:
         parser.error("--rounds and --size must be greater than zero")
     names = asked.only or NAMES
     lines = _buckets([name for name in names if name in buckets.NAMES], asked.objects, asked.rounds)
+    lines += _bases([name for name in names if name in bases.NAMES], asked.cluster, asked.rounds)
     if asked.big:
         lines += _big(asked.size)
     elif servers := [name for name in names if name in NAMES]:
@@ -47,6 +49,16 @@ def _buckets(names: list[str], objects: int, rounds: int) -> list[str]:
     for name in names:
         print(f"{name} (load {os.getloadavg()[0]:.2f})", flush=True)
         lines += buckets.measure(name, objects, rounds)
+    return lines
+
+
+def _bases(names: list[str], size: float, rounds: int) -> list[str]:
+    lines: list[str] = []
+    if names and (missing := base_site.missing_peers()):
+        raise SystemExit(f"this machine lacks {' and '.join(missing)}")
+    for name in names:
+        print(f"{name} (load {os.getloadavg()[0]:.2f})", flush=True)
+        lines += bases.measure(name, size, rounds)
     return lines
 
 

