@@ -110,7 +110,12 @@ class BaseSite:
         self.root = root or Path(tempfile.mkdtemp(prefix="drctl-bench-"))
         self.root.chmod(0o755)
         self.scale = max(1, round(megabytes / MB_AT_SCALE_ONE))
-        settings = {"archive_mode": "on", "archive_command": "true", "autovacuum": "off", "max_wal_size": "8GB"}
+        settings = {
+            "archive_mode": "on",
+            "archive_command": "true",
+            "autovacuum": "off",
+            "max_wal_size": "8GB",
+        }
         if version >= 17:
             settings |= {"summarize_wal": "on"}
         self.postgres = PostgresServer(self.root / "postgres", version=version, settings=settings)
@@ -284,7 +289,9 @@ class BaseSite:
         place = self.folder("barman")
         place.chmod(0o755)
         config = place / "barman.conf"
-        config.write_text(BARMAN.format(place=place, server=self.postgres, user=pwd.getpwuid(os.geteuid()).pw_name))
+        config.write_text(
+            BARMAN.format(place=place, server=self.postgres, user=pwd.getpwuid(os.geteuid()).pw_name)
+        )
         for name in ("more", "home", "home/bench", "home/bench/incoming"):
             (place / name).mkdir()
             (place / name).chmod(0o777)  # the server's user writes its WAL here; Barman itself runs as we do
@@ -302,7 +309,18 @@ class BaseSite:
         """Start a restored cluster on a socket of its own, ask it something, and stop it."""
         options = f"-c listen_addresses= -c unix_socket_directories={directory.parent} -c archive_mode=off"
         run = self.run(
-            "pg_ctl", "start", "-w", "-t", "600", "-D", str(directory), "-o", options, "-l", "/dev/null", as_user=True
+            "pg_ctl",
+            "start",
+            "-w",
+            "-t",
+            "600",
+            "-D",
+            str(directory),
+            "-o",
+            options,
+            "-l",
+            "/dev/null",
+            as_user=True,
         )
         stop = self.run("pg_ctl", "stop", "-w", "-D", str(directory), as_user=True)
         return Run(run.seconds + stop.seconds, run.cpu + stop.cpu, run.servers_cpu)

@@ -126,7 +126,9 @@ def restore(site: BaseSite, rounds: int) -> dict[str, Results]:
     def theirs(*, start: bool) -> Run:
         target = site.folder("restored")
         target.chmod(0o700)
-        run = site.pgbackrest(peer, "restore", f"--pg1-path={target}", "--type=immediate", "--target-action=promote")
+        run = site.pgbackrest(
+            peer, "restore", f"--pg1-path={target}", "--type=immediate", "--target-action=promote"
+        )
         if start:
             run = _sum(run, site.start_and_stop(target))
         shutil.rmtree(target)
@@ -211,7 +213,9 @@ def _restore(site: BaseSite, config: Path, *options: str) -> Run:
 def _native_backup(site: BaseSite, folder: Path, earlier: Path | None) -> Run:
     options = [] if earlier is None else [f"--incremental={earlier}/backup_manifest"]
     where = ("-h", site.postgres.host, "-p", str(site.postgres.port), "-U", "postgres")
-    run = site.run("pg_basebackup", "-D", str(folder), "-c", "fast", "-X", "fetch", *where, *options, as_user=True)
+    run = site.run(
+        "pg_basebackup", "-D", str(folder), "-c", "fast", "-X", "fetch", *where, *options, as_user=True
+    )
     run.document = {"folder": folder}
     run.stored = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return run

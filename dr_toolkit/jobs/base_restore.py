@@ -175,7 +175,8 @@ def place_cluster(
     """Write the files, and keep how many and how long."""
     began = clock.monotonic()
     progress.start(found.header.bytes_source, f"{found.header.component}: writing")
-    done.files = base_files.write_cluster(source, directory, found.id, progress)
+    read_next = done.prepared.tools is not None
+    done.files = base_files.write_cluster(source, directory, found.id, progress, read_next=read_next)
     done.seconds["write"] = clock.monotonic() - began
 
 

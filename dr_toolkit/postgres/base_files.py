@@ -9,19 +9,23 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from dr_toolkit.errors import Damaged, TargetError
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres.base_backup import MANIFEST
 from dr_toolkit.postgres.base_overlay import FILES
-from dr_toolkit.postgres.base_sums import Checksums
-from dr_toolkit.repository.entries import EntryInfo, EntrySource
+from dr_toolkit.postgres.base_sums import Checksums, FileSum
+from dr_toolkit.postgres.base_write import FileParts
+from dr_toolkit.repository.entries import EntryInfo, ScatteredSource
 
 MARKER = ".drctl-restore.json"
 """In a directory that is not whole yet: which snapshot goes there."""
 THREADS = 4
 _WAITING = 32
+_SYNCS = 16
+"""At once: each waits for the disk, and the kernel makes one wait of several."""
 LAST = FILES + "global/pg_control"
 """Written last: without it no server starts on half a cluster."""
 LEFT_OUT = {FILES + name for name in ("standby.signal", "recovery.signal", "postmaster.pid", MARKER)}
@@ -50,7 +54,9 @@ def check_directory(directory: Path, snapshot: str) -> None:
             )
 
 
-def write_cluster(source: EntrySource, directory: Path, snapshot: str, progress: Progress) -> int:
+def write_cluster(
+    source: ScatteredSource, directory: Path, snapshot: str, progress: Progress, *, read_next: bool = True
+) -> int:
     """Write all files, permissions and the manifest, and make them durable. The marker stays until `finish`.
 
     Args:
@@ -58,6 +64,7 @@ def write_cluster(source: EntrySource, directory: Path, snapshot: str, progress:
         directory: new, empty, or with this snapshot's unfinished restore.
         snapshot: its id.
         progress: told of each file.
+        read_next: the files are read right after: they had better be in the page cache.
 
     Returns:
         How many files there are.
@@ -72,7 +79,7 @@ def write_cluster(source: EntrySource, directory: Path, snapshot: str, progress:
         directory.chmod(0o700)
         (directory / MARKER).write_text(json.dumps({"snapshot": snapshot}))
         sums = Checksums(b"".join(source.read(MANIFEST)))
-        count = _write_all(source, directory, progress, sums)
+        count = _write_all(source, directory, progress, sums, direct=not read_next)
         _write_manifest(sums.manifest(), directory / MANIFEST)
         _make_durable(directory)
     return count
@@ -94,8 +101,11 @@ def give_to(directory: Path, user: str) -> None:
                 shutil.chown(Path(place) / name, user)
 
 
-def _write_all(source: EntrySource, directory: Path, progress: Progress, sums: Checksums) -> int:
+def _write_all(
+    source: ScatteredSource, directory: Path, progress: Progress, sums: Checksums, *, direct: bool
+) -> int:
     count, last = 0, None
+    write = partial(_write_file, progress=progress, sums=sums, direct=direct)
     waiting: deque[Future[None]] = deque()
     with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-file") as pool:
         try:
@@ -111,7 +121,7 @@ def _write_all(source: EntrySource, directory: Path, progress: Progress, sums: C
                 if info.path == LAST:
                     last = info, target
                     continue
-                waiting.append(pool.submit(_write_file, source, info, target, progress, sums))
+                waiting.append(pool.submit(write, source, info, target))
                 if len(waiting) > _WAITING:
                     waiting.popleft().result()
             while waiting:
@@ -120,36 +130,51 @@ def _write_all(source: EntrySource, directory: Path, progress: Progress, sums: C
             pool.shutdown(wait=True, cancel_futures=True)
     if last is None:
         raise Damaged("the snapshot has no control file", fault="structure", on=LAST)
-    _write_file(source, *last, progress, sums)
+    write(source, *last)
     return count
 
 
 def _write_file(
-    source: EntrySource, info: EntryInfo, target: Path, progress: Progress, sums: Checksums
+    source: ScatteredSource,
+    info: EntryInfo,
+    target: Path,
+    *,
+    progress: Progress,
+    sums: Checksums,
+    direct: bool,
 ) -> None:
     path = info.path.removeprefix(FILES)
+    found = FileSum() if sums.wants(path) else None
     if target.exists() and target.stat().st_size == info.size:
-        if sums.wants(path):
-            for _piece in sums.through(path, source.read(info.path)):
-                pass
+        if found is not None:
+            source.deliver(info.path, found.add)
+            sums.keep(path, found)
         progress.advance(info.size, 1)
         return
-    partial = target.with_name(target.name + _PARTIAL)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        for piece in sums.through(path, source.read(info.path)):
-            file.write(piece)
-            progress.advance(len(piece))
-        os.fchmod(file.fileno(), mode_of(info))
-    partial.rename(target)
+    unfinished = target.with_name(target.name + _PARTIAL)
+    file = FileParts(unfinished, info.size, direct=direct)
+
+    def take(offset: int, pieces: list[bytes]) -> None:
+        if found is not None:
+            found.add(offset, pieces)
+        progress.advance(file.write(offset, pieces))
+
+    try:
+        source.deliver(info.path, take)
+        file.finish(mode_of(info))
+    finally:
+        file.close()
+    if found is not None:
+        sums.keep(path, found)
+    unfinished.rename(target)
     progress.advance(0, 1)
 
 
 def _write_manifest(content: bytes, target: Path) -> None:
-    partial = target.with_name(target.name + _PARTIAL)
-    partial.write_bytes(content)
-    partial.chmod(0o600)
-    partial.rename(target)
+    unfinished = target.with_name(target.name + _PARTIAL)
+    unfinished.write_bytes(content)
+    unfinished.chmod(0o600)
+    unfinished.rename(target)
 
 
 def mode_of(info: EntryInfo) -> int:
@@ -175,14 +200,19 @@ def place_of(info: EntryInfo) -> PurePosixPath:
 def _make_durable(directory: Path) -> None:
     """Everything is written out at once, then each file's own word is asked."""
     os.sync()
-    for place, _directories, files in os.walk(directory):
-        for name in files:
-            _sync(Path(place) / name)
-        _sync(Path(place))
+    with ThreadPoolExecutor(_SYNCS, thread_name_prefix="drctl-sync") as pool:
+        waiting: deque[Future[None]] = deque()
+        for place, _directories, files in os.walk(directory):
+            for name in (*files, "."):
+                waiting.append(pool.submit(_sync, f"{place}/{name}"))
+                if len(waiting) > _SYNCS * _SYNCS:
+                    waiting.popleft().result()
+        for future in waiting:
+            future.result()
     _sync(directory.parent)
 
 
-def _sync(path: Path) -> None:
+def _sync(path: Path | str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -6,7 +6,7 @@ It knows nothing of chunks, packs and keys; the repository knows nothing of Post
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -78,5 +78,21 @@ class EntrySource(Protocol):
 
         Raises:
             Damaged: something does not open or hash; nothing after the damage is given out.
+            ObjectMissing: an object the entry needs is not there.
+        """
+
+
+class ScatteredSource(EntrySource, Protocol):
+    """A source that can also give an entry's parts out where they are at hand, which a file can take in any order."""
+
+    def deliver(self, path: str, take: Callable[[int, list[bytes]], None]) -> None:
+        """Give out the content of one entry in parts, from several threads at once and in any order; returns when all was taken.
+
+        Args:
+            path: of the entry.
+            take: gets the offset of a part and its content in pieces, opened and checked as by ``read``; at most 8 MiB in all.
+
+        Raises:
+            Damaged: something does not open or hash. Other parts may have been given out.
             ObjectMissing: an object the entry needs is not there.
         """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -48,26 +48,10 @@ class _Run:
     Where increments were laid over a file its parts alternate between packs, and several are of one frame: a run opens each frame once.
     """
 
-    extents: list[Extent | Zeros] = field(default_factory=list)
+    offset: int = 0
+    extents: list[tuple[Extent | Zeros, _Place | None]] = field(default_factory=list)
     places: set[_Place] = field(default_factory=set)
     length: int = 0
-
-    def takes(self, extent: Extent | Zeros) -> bool:
-        """Whether ``extent`` may join."""
-        return not self.extents or self.length + self._more(extent) <= RUN_LIMIT
-
-    def add(self, extent: Extent | Zeros) -> None:
-        """Join ``extent``."""
-        self.length += self._more(extent)
-        self.extents.append(extent)
-        if isinstance(extent, Extent):
-            self.places.add(_place(extent))
-
-    def _more(self, extent: Extent | Zeros) -> int:
-        """Content that the run has to hold for it."""
-        if isinstance(extent, Zeros):
-            return extent.length
-        return 0 if _place(extent) in self.places else max(extent.chunk_length, extent.frame_length)
 
     def spans(self) -> Iterator[list[_Place]]:
         """Frames that lie close together in one pack, to be fetched by one request."""
@@ -110,7 +94,7 @@ class Packs:
 
 
 class SnapshotReader:
-    """An ``EntrySource``.
+    """A ``ScatteredSource``.
 
     Use as a context manager. ``read`` may be called from several threads at once.
 
@@ -140,6 +124,29 @@ class SnapshotReader:
 
     def read(self, path: str) -> Iterator[bytes]:
         """See ``EntrySource``."""
+        return self._stream(self._extents_of(path))
+
+    def deliver(self, path: str, take: Callable[[int, list[bytes]], None]) -> None:
+        """See ``ScatteredSource``."""
+        waiting: deque[Future[None]] = deque()
+        held: _Run | None = None
+        try:
+            for run in _runs(self._extents_of(path)):
+                if held is not None:
+                    waiting.append(self._pool.submit(self._hand, held, take))
+                    if len(waiting) > AHEAD:
+                        waiting.popleft().result()
+                held = run
+            if held is not None:
+                self._hand(held, take)  # the last, or the only one, here: most files of a cluster are small
+            while waiting:
+                waiting.popleft().result()
+        finally:
+            wait(
+                [future for future in waiting if not future.cancel()]
+            )  # whoever takes may close its file now
+
+    def _extents_of(self, path: str) -> Iterator[Extent | Zeros]:
         extents = self._tree.extents(path)
         if extents is None:
             raise errors.DataError(
@@ -147,7 +154,10 @@ class SnapshotReader:
                 on=path,
                 hint=f"list what it holds: drctl show {self.snapshot.id}",
             )
-        return self._stream(extents)
+        return extents
+
+    def _hand(self, run: _Run, take: Callable[[int, list[bytes]], None]) -> None:
+        take(run.offset, self._open(run))
 
     def _stream(self, extents: Iterator[Extent | Zeros]) -> Iterator[bytes]:
         runs = _runs(extents)
@@ -164,18 +174,21 @@ class SnapshotReader:
                 future.cancel()
 
     def _fetch(self, run: _Run) -> list[bytes]:
+        return _joined(self._open(run))
+
+    def _open(self, run: _Run) -> list[bytes]:
         chunks: dict[_Place, bytes] = {}
         for span in run.spans():
             self._fetch_span(span, chunks)
         pieces: list[bytes] = []
-        for extent in run.extents:
-            if isinstance(extent, Zeros):
+        for extent, place in run.extents:
+            if isinstance(extent, Zeros) or place is None:
                 pieces.append(bytes(extent.length))
                 continue
-            chunk = chunks[_place(extent)]
+            chunk = chunks[place]
             whole = extent.start == 0 and extent.length == len(chunk)
             pieces.append(chunk if whole else chunk[extent.start : extent.start + extent.length])
-        return _joined(pieces)
+        return pieces
 
     def _fetch_span(self, span: list[_Place], chunks: dict[_Place, bytes]) -> None:
         opened = self._packs.open(span[0][0])
@@ -189,24 +202,32 @@ class SnapshotReader:
 
 
 def _runs(extents: Iterator[Extent | Zeros]) -> Iterator[_Run]:
+    """Successive extents, as many as may be held at once. This is done for each extent in Python, so it does little."""
     run = _Run()
     for extent in extents:
         for part in _bounded(extent):
-            if not run.takes(part):
+            place = _place(part) if isinstance(part, Extent) else None
+            held = part.length if place is None else max(place[4], place[3])
+            if run.extents and run.length + held > RUN_LIMIT and place not in run.places:
                 yield run
-                run = _Run()
-            run.add(part)
+                run = _Run(part.offset)
+            if place not in run.places:
+                run.length += held
+            run.extents.append((part, place))
+            if place is not None:
+                run.places.add(place)
     if run.extents:
         yield run
 
 
-def _bounded(extent: Extent | Zeros) -> Iterator[Extent | Zeros]:
+def _bounded(extent: Extent | Zeros) -> Iterable[Extent | Zeros]:
     """Long runs of zeros in parts, so that memory stays bounded."""
     if isinstance(extent, Extent):
-        yield extent
-        return
-    for start in range(0, extent.length, PIECE_LIMIT):
-        yield Zeros(extent.offset + start, min(PIECE_LIMIT, extent.length - start))
+        return (extent,)
+    return (
+        Zeros(extent.offset + start, min(PIECE_LIMIT, extent.length - start))
+        for start in range(0, extent.length, PIECE_LIMIT)
+    )
 
 
 def _joined(pieces: list[bytes]) -> list[bytes]:

@@ -3,7 +3,7 @@
 import io
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -139,7 +139,7 @@ def test_how_much_wal_may_be_held(
 
 
 class Entries:
-    """An ``EntrySource`` of given files."""
+    """A ``ScatteredSource`` of given files."""
 
     def __init__(self, *paths: str, kind: str = "file") -> None:
         self.paths = [*paths, "cluster/global/pg_control"]
@@ -152,6 +152,10 @@ class Entries:
 
     def read(self, path: str) -> Iterator[bytes]:
         yield b"one"
+
+    def deliver(self, path: str, take: Callable[[int, list[bytes]], None]) -> None:
+        take(2, [b"e"])
+        take(0, [b"o", b"n"])
 
 
 @pytest.mark.parametrize("path", ["../escaped", "a/../../escaped", "/escaped", "a//b", "./a", ""])
