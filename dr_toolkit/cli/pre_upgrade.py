@@ -80,6 +80,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="Also try the upgrade: start the new Console on the restored copy; see: drctl rehearse.",
 )
 @rehearsal_options
+@click.option(
+    "--hook",
+    is_flag=True,
+    help="Helm's pre-upgrade hook asks: the release's newest revision is the upgrade that waits for the answer.",
+)
 @click.option("--take-over", is_flag=True, help="Take the lease of another run, which is surely dead.")
 @click.option("--dry-run", is_flag=True, help="Only look; change nothing.")
 @common
@@ -100,6 +105,7 @@ def command(
     chart: Path | None,
     values: tuple[Path, ...],
     *,
+    hook: bool,
     rehearse: bool,
     take_over: bool,
     dry_run: bool,
@@ -123,7 +129,9 @@ def command(
 
     pre_upgrade.check_accepted(accept)
     tried = Wanted(release, to_version, image, Chart(chart, values) if chart else None) if rehearse else None
-    request = pre_upgrade.Request(Question(release, to_version), point, reuse, accept, deadline, keep, tried)
+    request = pre_upgrade.Request(
+        Question(release, to_version, hook=hook), point, reuse, accept, deadline, keep, tried
+    )
     config = context.load_config()
     with ExitStack() as stack:
         repository = stack.enter_context(opening.opened_repository(config))

@@ -57,12 +57,14 @@ class Question:
         to_version: that it is upgraded to; None when not said.
         upgraded: whether that has been done already.
         wait_s: for how long an application may still get ready.
+        hook: whether Helm itself asks, in the middle of the upgrade: then its newest revision is pending, and must be.
     """
 
     release: str | None = None
     to_version: str | None = None
     upgraded: bool = False
     wait_s: float = 0.0
+    hook: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def facts(config: Config, name: str, component: ComponentConfig, question: Quest
             for driver in wanted.drivers:
                 states = releases.states(cluster, namespace, driver, release=question.release)
                 found += [(namespace, state) for state in states.values()]
-    return [judge(name, question.release, found)]
+    return [judge(name, question.release, found, hook=question.hook)]
 
 
 def _is_asked(config: Config, release: str) -> bool:
@@ -37,8 +37,8 @@ def _is_asked(config: Config, release: str) -> bool:
     return any(release in (name, one.release) for name, one in config.platform.items())
 
 
-def judge(component: str, release: str, found: list[tuple[str, State]]) -> Check:
-    """Whether an upgrade may begin. Pure."""
+def judge(component: str, release: str, found: list[tuple[str, State]], *, hook: bool = False) -> Check:
+    """Whether an upgrade may begin; in Helm's hook it has, and its own revision is pending. Pure."""
     if not found:
         return Check(
             "release",
@@ -47,16 +47,23 @@ def judge(component: str, release: str, found: list[tuple[str, State]]) -> Check
             f'there is no release "{release}" in the configured namespaces',
             "check its name (helm list -A) and the component's namespaces",
         )
-    bad = [(namespace, state) for namespace, state in found if state.facts.status != "deployed"]
+    bad = [(namespace, state) for namespace, state in found if not _may(state, hook=hook)]
     if not bad:
-        return Check(
-            "release", component, "ok", f'release "{release}" is deployed, and no revision is pending'
+        pending = (
+            f"revision {found[0][1].facts.revision} waits for this gate" if hook else "no revision is pending"
         )
+        return Check("release", component, "ok", f'release "{release}" is deployed, and {pending}')
     texts = [
         f'revision {state.facts.revision} of "{namespace}/{state.facts.release}" is {state.facts.status}'
         for namespace, state in bad
     ]
     return Check("release", component, "failed", "; ".join(texts), way_out(*bad[0]))
+
+
+def _may(state: State, *, hook: bool) -> bool:
+    if hook:
+        return state.facts.status == "pending-upgrade" and state.deployed is not None
+    return state.facts.status == "deployed"
 
 
 def way_out(namespace: str, state: State) -> str:

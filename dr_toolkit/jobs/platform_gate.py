@@ -56,7 +56,9 @@ def _application(
             cluster, application.namespace, release=application.release or name, named=application.workloads
         )
         if asked:
-            yield release(application.release or name, _revisions(cluster, application, name))
+            yield release(
+                application.release or name, _revisions(cluster, application, name), hook=question.hook
+            )
         late = workloads.wait_until_ready(cluster, running, question.wait_s)
     except errors.DrctlError as error:
         missing = ("release", "health") if asked else ("health",)
@@ -73,13 +75,15 @@ def _application(
         yield _versions(current, question.to_version, upgraded=question.upgraded)
 
 
-def release(name: str, revisions: Sequence[Revision]) -> Check:
-    """Whether Helm's storage says that the newest revision is deployed. Pure."""
+def release(name: str, revisions: Sequence[Revision], *, hook: bool = False) -> Check:
+    """Whether Helm's storage says that the newest revision is deployed; in Helm's hook, the newest but the one that waits for us. Pure."""
     if not revisions:
         return Check(
             "release", None, "failed", f'there is no release "{name}"', "check its name: helm list -A"
         )
     last = max(revisions, key=lambda one: one.number)
+    if hook:
+        return _in_hook(name, last, [one for one in revisions if one is not last])
     if last.status in _PENDING:
         return Check(
             "release",
@@ -92,6 +96,25 @@ def release(name: str, revisions: Sequence[Revision]) -> Check:
         text = f'revision {last.number} of "{name}" is {last.status or "in an unknown state"}'
         return Check("release", None, "failed", text, f"bring it to rest first: helm history {name}")
     return Check("release", None, "ok", f'"{name}" is deployed, revision {last.number}')
+
+
+def _in_hook(name: str, last: Revision, before: Sequence[Revision]) -> Check:
+    """The upgrade that waits for the answer is pending itself; another one must not be. A failed one is mended by the next: a NO-GO leaves one."""
+    if last.status != "pending-upgrade":
+        text = f'revision {last.number} of "{name}" is {last.status or "in an unknown state"}, and no upgrade is under way'
+        return Check("release", None, "failed", text, "--hook is for Helm's pre-upgrade hook alone")
+    pending = [one for one in before if one.status in _PENDING]
+    deployed = max((one.number for one in before if one.status == "deployed"), default=None)
+    if pending or deployed is None:
+        text = (
+            f'revision {pending[-1].number} of "{name}" is {pending[-1].status}, too'
+            if pending
+            else f'no revision of "{name}" before {last.number} is deployed'
+        )
+        return Check("release", None, "failed", text, f"see: helm history {name}")
+    return Check(
+        "release", None, "ok", f'"{name}" is deployed, revision {deployed}; {last.number} waits for this gate'
+    )
 
 
 def version_of(running: Sequence[Workload]) -> str:

@@ -17,6 +17,7 @@ from devstack.kube import ControlPlane
 from devstack.kube_api import KubeError
 from devstack.kubelet import Kubelet
 from devstack.postgres import PostgresServer
+from devstack.s3 import S3Server
 from dr_toolkit.errors import ProgramError
 from tests.kube.platform_site import PlatformSite, add_drctl
 
@@ -173,13 +174,56 @@ def test_verify_job_runs_through(deployed, control_plane: ControlPlane, site: Pl
     assert ("restore", "passed") in {(e["level"], e["result"]) for e in evidence}
 
 
+def test_nightly_job_runs_through(
+    deployed,
+    control_plane: ControlPlane,
+    site: PlatformSite,
+    s3_server: S3Server,
+    helm3: Helm,
+    servers_root: Path,
+) -> None:
+    """The nightly CronJob, started by hand: the whole server, a bucket, and by the account's own rights the releases and the Secrets of the platform."""
+    name = f"nightly-{secrets.token_hex(4)}"
+    s3_server.create_bucket(name)
+    s3_server.client().put_object(Bucket=name, Key="block", Body=b"metrics" * 1000)
+    helm3.install("console", CHARTS / "console", "conduktor", {"platform": {"replicas": 0}})
+    with PostgresServer(servers_root / name) as server:
+        site.secret |= {"BASE": server.password, "S3": s3_server.access_key, "S3S": s3_server.secret_key}
+        site.more = f"""\
+  console-base:
+    kind: postgres-base
+    connection: {{host: {server.host}, port: {server.port}, database: postgres, user: postgres, password: "env:BASE"}}
+  cortex:
+    kind: bucket
+    url: "s3://{name}"
+    s3: {{endpoint: "{s3_server.endpoint}", access_key_id: "env:S3", secret_access_key: "env:S3S"}}
+  releases: {{kind: helm, namespaces: [conduktor]}}
+  secrets: {{kind: secrets, namespaces: [conduktor]}}
+"""
+        try:
+            site.configure(control_plane, "drctl", "drctl-backup")
+            kubectl(
+                control_plane, "-n", "drctl", "create", "job", "--from=cronjob/drctl-nightly", "first-night"
+            )
+            control_plane.wait_for(
+                f"{JOBS}/first-night", "complete", lambda job: job["status"].get("succeeded"), timeout=120
+            )
+        finally:
+            site.more = ""
+            site.configure(control_plane, "drctl", "drctl-backup")
+    taken = {one["component"]: one["status"] for one in site.snapshots()}
+
+    assert {"console-base", "cortex", "releases", "secrets"} <= taken.keys()
+    assert set(taken.values()) == {"good"}
+
+
 def test_wrong_configuration_fails_at_once(deployed, control_plane: ControlPlane, site: PlatformSite) -> None:
     """Exit code 2 is not tried again: the Pod failure policy says so."""
     name = "wrong"
     template = control_plane.get("/apis/batch/v1/namespaces/drctl/cronjobs/drctl-nightly")["spec"][
         "jobTemplate"
     ]
-    # The site has none of the components that it names.
+    template["spec"]["template"]["spec"]["containers"][0]["args"] = ["backup", "no-such-component"]
     control_plane.create(JOBS, {"metadata": {"name": name}, "spec": template["spec"]})
     job = control_plane.wait_for(f"{JOBS}/{name}", "failed", lambda found: found["status"].get("failed"))
     job = control_plane.wait_for(
@@ -201,10 +245,13 @@ def gate_values() -> dict[str, Any]:
 def test_helm_upgrade_is_stopped_by_no_go(
     control_plane: ControlPlane, kubelet: Kubelet, site: PlatformSite, namespace: str, helm: Helm, gate_values
 ) -> None:
-    """With a failed migration in the database the hook says NO-GO and nothing is changed; when that is mended, GO lets the upgrade through."""
+    """With a failed migration in the database the hook says NO-GO and nothing is changed; when that is mended, GO lets the upgrade through. It names its release, whose pending revision is its own."""
     add_drctl(kubelet, IMAGE)
-    control_plane.make_service_account(namespace, "drctl-restore")
+    reading = next(yaml.safe_load_all((BASE / "platform-rights/backup.yaml").read_text()))["rules"]
+    control_plane.make_service_account(namespace, "drctl-restore", reading)
+    site.more = f"platform: {{console: {{kind: console, namespace: {namespace}}}}}\n"
     site.configure(control_plane, namespace, "drctl-restore")
+    site.more = ""
     chart = CHARTS / "console"
     deployment = f"/apis/apps/v1/namespaces/{namespace}/deployments/console"
 
@@ -225,7 +272,12 @@ def test_helm_upgrade_is_stopped_by_no_go(
     said = control_plane.get(f"/api/v1/namespaces/{namespace}/pods/{pods[0]['metadata']['name']}/log")
     sql.execute(site.dsn, "UPDATE flyway_schema_history SET success = true")
     helm.upgrade("console", chart, namespace, newer, "--timeout", "2m")
+    gate = site.json("report", "gate")["gate"]
 
+    assert (gate["release"], gate["to_version"]) == ("console", "1.48.0")
+    states = {one["check"]: (one["state"], one["text"]) for one in gate["checks"]}
+    assert states["release"] == ("ok", '"console" is deployed, revision 1; 3 waits for this gate')
+    assert (states["versions"][0], states["health"][0]) == ("ok", "ok")
     assert "pre-upgrade hooks failed" in stopped.value.stderr
     assert pods[0]["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
     assert "NO-GO" in said
@@ -251,7 +303,7 @@ def test_cron_job_runs_through(deployed, control_plane: ControlPlane, site: Plat
         timeout=100,
     )  # fmt: skip
     assert jobs
-    assert {snapshot["component"] for snapshot in site.snapshots()} == {"console-db"}
+    assert "console-db" in {snapshot["component"] for snapshot in site.snapshots()}
     cron = control_plane.get("/apis/batch/v1/namespaces/drctl/cronjobs/drctl-dump")
     assert cron["status"]["lastSuccessfulTime"]
 

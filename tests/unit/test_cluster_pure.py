@@ -423,7 +423,14 @@ def test_the_gate_wants_a_release_that_is_there_and_deployed():
     )
     # In Helm's hook a revision is always pending: who names no release asks nothing of it.
     assert helm_gate.facts(read, "releases", read.components["releases"], Question()) == []
-    assert helm_gate.judge("releases", "r", [("n", State(Facts("r", "n", 5, "deployed"), 5))]).state == "ok"
+    deployed, pending = (
+        State(Facts("r", "n", 5, "deployed"), 5),
+        State(Facts("r", "n", 6, "pending-upgrade"), 5),
+    )
+    assert helm_gate.judge("releases", "r", [("n", deployed)]).state == "ok"
+    # With --hook the pending one is the upgrade that waits for the answer.
+    assert helm_gate.judge("releases", "r", [("n", pending)], hook=True).state == "ok"
+    assert helm_gate.judge("releases", "r", [("n", deployed)], hook=True).state == "failed"
 
 
 def test_values_to_include_are_named_in_three_forms():

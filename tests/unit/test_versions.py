@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dr_toolkit.cluster.replicas import Workload, read_record, record
-from dr_toolkit.jobs import versions
+from dr_toolkit.jobs import platform_gate, versions
 from dr_toolkit.jobs.platform_gate import Revision, release, version_of
 
 
@@ -66,3 +66,18 @@ def test_a_record_of_replicas_survives_and_nonsense_does_not():
     """What was at zero before is not in it, so that nobody wakes what a person put to rest."""
     assert read_record(record({"deployment/a": 3, "deployment/b": 0})) == {"deployment/a": 3}
     assert [read_record(text) for text in (None, "", "[1]", "{", '{"a": "x"}')] == [{}] * 5
+
+
+@pytest.mark.parametrize(
+    ("revisions", "state"),
+    [
+        ([Revision(1, "deployed"), Revision(2, "pending-upgrade")], "ok"),
+        ([Revision(1, "deployed"), Revision(2, "failed"), Revision(3, "pending-upgrade")], "ok"),
+        ([Revision(1, "deployed"), Revision(2, "pending-upgrade"), Revision(3, "pending-upgrade")], "failed"),
+        ([Revision(1, "failed"), Revision(2, "pending-upgrade")], "failed"),
+        ([Revision(1, "deployed")], "failed"),
+    ],
+)
+def test_in_helms_hook_the_pending_revision_is_the_upgrade_itself(revisions, state):
+    """It must be there, over a deployed one, and be the only one; the failed one that an earlier NO-GO left does not block for ever."""
+    assert platform_gate.release("console", revisions, hook=True).state == state
