@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from devstack import sql
 from devstack.helm import Helm
 from devstack.kube import ControlPlane
 from devstack.kube_api import KubeError
-from devstack.kubelet import Kubelet
+from devstack.kubelet import EVICT, Kubelet
 from devstack.postgres import PostgresServer
 from devstack.s3 import S3Server
 from dr_toolkit.errors import ProgramError
@@ -289,6 +290,60 @@ def test_helm_upgrade_is_stopped_by_no_go(
         "failed",
         "deployed",
     ]
+
+
+def test_an_evicted_hook_is_started_again(
+    control_plane: ControlPlane,
+    kubelet: Kubelet,
+    postgres: PostgresServer,
+    servers_root: Path,
+    namespace: str,
+    helm3: Helm,
+    gate_values,
+) -> None:
+    """Its node ran out of memory in the middle: the Job makes another Pod, which is not counted as a failure, and its GO lets the upgrade through."""
+    add_drctl(kubelet, IMAGE)
+    database = f"evicted_{secrets.token_hex(4)}"
+    postgres.create_database(database)
+    site = PlatformSite(servers_root / database, postgres, database)
+    site.run("init")
+    control_plane.make_service_account(namespace, "drctl-restore")
+    site.configure(control_plane, namespace, "drctl-restore")
+    helm3.install("console", CHARTS / "console", namespace, gate_values)
+    newer = gate_values | {"platform": {"replicas": 0, "image": {"tag": "1.48.0"}}}
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    mine = f"{pods}?labelSelector=job-name%3Ddrctl-pre-upgrade"
+
+    def running(found: Any, besides: str = "") -> list[str]:
+        items = found["items"] if found else []
+        alive = [p["metadata"]["name"] for p in items if p.get("status", {}).get("phase") == "Running"]
+        return [name for name in alive if name != besides]
+
+    with sql.connect(site.dsn, autocommit=False) as holder, ThreadPoolExecutor(1) as pool:
+        holder.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")  # the gate's dump waits
+        upgrade = pool.submit(
+            helm3.upgrade, "console", CHARTS / "console", namespace, newer, "--timeout", "4m"
+        )
+        try:
+            [first] = running(control_plane.wait_for(mine, "running", running))
+            control_plane.request(
+                "PATCH",
+                f"{pods}/{first}",
+                {"metadata": {"annotations": {EVICT: "The node was low on memory"}}},
+            )
+            control_plane.wait_for(mine, "started again", lambda found: running(found, first))
+        finally:
+            holder.rollback()
+        upgrade.result(timeout=240)
+    ends = [p["status"].get("reason") for p in control_plane.get(mine)["items"]]
+    assert sorted(filter(None, ends)) == ["Evicted"]
+    assert len(ends) == 2
+    assert [revision["status"] for revision in helm3.history("console", namespace)] == [
+        "superseded",
+        "deployed",
+    ]
+    assert [e["result"] for s in site.snapshots() for e in s["evidence"]] == ["passed"]
+    postgres.drop_database(database)
 
 
 def test_cron_job_runs_through(deployed, control_plane: ControlPlane, site: PlatformSite) -> None:
