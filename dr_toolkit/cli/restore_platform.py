@@ -82,7 +82,13 @@ def everything(context: Context, point: str | None, at: datetime | None, options
         repository = stack.enter_context(opening.opened_repository(config))
         cluster, rest = _applications(config, stack, options)
         planned = platform_restore.plan(
-            config, repository, point=point, at=at, resume=options.resume, rest=rest
+            config,
+            repository,
+            point=point,
+            at=at,
+            resume=options.resume,
+            rest=rest,
+            namespace=mapping.namespace_of(options.mapping),
         )
         if options.dry_run:
             text = platform_text.plan(planned) + "nothing was changed"
@@ -100,8 +106,10 @@ def everything(context: Context, point: str | None, at: datetime | None, options
     context.emit({"restored": platform_text.done_document(outcome)}, platform_text.done(outcome))
     if outcome.failed:
         sys.exit(outcome.failed[1].exit_code)
+    for _name, error in outcome.unreported:
+        sys.exit(error.exit_code)
     nothing = not outcome.done and not any(s.left == "done by an earlier run" for s in planned.steps)
-    if nothing or not all(well for well, _text in outcome.awake):
+    if nothing or platform_text.incomplete(outcome) or not all(well for well, _text in outcome.awake):
         sys.exit(1)
 
 

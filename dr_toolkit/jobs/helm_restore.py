@@ -13,7 +13,7 @@ from dr_toolkit.cluster.release_diff import Difference
 from dr_toolkit.cluster.release_files import Way
 from dr_toolkit.cluster.release_reading import Stored
 from dr_toolkit.config import Config, HelmConfig
-from dr_toolkit.jobs import clusters, opening, redactors
+from dr_toolkit.jobs import clusters, opening, redactors, selection
 from dr_toolkit.jobs.restore import Request, choose
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.reader import SnapshotReader
@@ -86,6 +86,7 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
     there = release_reading.chosen(tree.entries())
     if not there:
         raise errors.NothingToDo(f'snapshot "{found.id}" has no release', on=found.id)
+    selection.check_one_namespace(request.namespace, {one.namespace for one in there}, request.component)
     lost = (opening.moment(repository) - found.header.moment).total_seconds()
     doubts = (*doubted, *found.header.warnings, *_not_deployed(there))
     return Prepared(request, found, tuple(there), place, lost, doubts)
@@ -150,13 +151,14 @@ def _compare(
     states: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     with clusters.opened(config) as cluster:
         for one in prepared.releases:
-            now = releases.live(cluster, one.namespace, one.driver, one.release)
+            place = prepared.request.namespace or one.namespace
+            now = releases.live(cluster, place, one.driver, one.release)
             if now is None:
-                found.append(Difference(one.namespace, one.release, absent="no deployed revision is live"))
+                found.append(Difference(place, one.release, absent="no deployed revision is live"))
                 continue
             if one.namespace not in states:
                 kept_state = release_reading.state(source, one.namespace)
-                live_state = workloads.read(cluster, one.namespace) if kept_state else {}
+                live_state = workloads.read(cluster, place) if kept_state else {}
                 states[one.namespace] = (kept_state, live_state)
             kept = release_reading.read(source, one.path)
             redactor = redactors.of(repository, [str(kept.get("manifest")), str(now.get("manifest"))])

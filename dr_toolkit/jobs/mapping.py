@@ -48,6 +48,15 @@ def apply(config: Config, texts: Iterable[str]) -> Config:
     return config.model_copy(update={"components": components, "platform": platform})
 
 
+def namespace_of(texts: Iterable[str]) -> str | None:
+    """The namespace that is mapped; None where none is.
+
+    Raises:
+        UsageError: a text is no ``KEY=VALUE``.
+    """
+    return _parse(texts).get("namespace")
+
+
 def _parse(texts: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for item in (part for text in texts for part in text.split(",")):

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _log = log.get("jobs.restore")
 
+REPORTED = frozenset({"helm", "secrets"})
+"""Kinds of which nothing is written, only reported."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -73,6 +76,7 @@ class Outcome:
         done: what each component's restore did, by name.
         failed: the component at which it stopped, and why.
         dropped: components whose databases were restored aside, and dropped again because another one failed.
+        unreported: components that could not be compared with what is live, and why; nothing waits for that.
         resting: applications that are still at zero, because it stopped.
         awake: what the applications said after they were scaled up, in words, and whether it is well.
     """
@@ -81,6 +85,7 @@ class Outcome:
     done: dict[str, Any] = field(default_factory=dict)
     failed: tuple[str, errors.DrctlError] | None = None
     dropped: tuple[str, ...] = ()
+    unreported: list[tuple[str, errors.DrctlError]] = field(default_factory=list)
     resting: tuple[str, ...] = ()
     awake: list[tuple[bool, str]] = field(default_factory=list)
 
@@ -93,6 +98,7 @@ def plan(
     at: datetime | None,
     resume: bool = False,
     rest: Sequence[quiet.Rest] = (),
+    namespace: str | None = None,
 ) -> Plan:
     """Plan every component. Changes nothing.
 
@@ -103,6 +109,7 @@ def plan(
         at: each component's newest good snapshot not after this.
         resume: leave out what an earlier run of the same plan finished.
         rest: the applications that are scaled to zero first, and back at the end.
+        namespace: where releases and Secrets are compared with, when it is not their own.
 
     Raises:
         SnapshotMissing: the point, or a snapshot of it, is not there.
@@ -114,7 +121,7 @@ def plan(
     finished = _finished(config, journal_of(name), chosen) if resume else frozenset()
     seconds = measured(stock)
     steps = [
-        _step(config, repository, snapshot, finished, seconds.get(snapshot.header.component))
+        _step(config, repository, snapshot, finished, seconds.get(snapshot.header.component), namespace)
         for snapshot in in_order(chosen)
     ]
     times = [s.snapshot.header.moment for s in steps]
@@ -264,7 +271,10 @@ def _attempt(
         work()
     except errors.DrctlError as error:
         _log.error("restore failed", component=step.component, code=error.code, reason=error.message)
-        outcome.failed = (step.component, error)
+        if step.kind in REPORTED:
+            outcome.unreported.append((step.component, error))
+        else:
+            outcome.failed = (step.component, error)
     finally:
         progress.close()
 
@@ -293,6 +303,7 @@ def _step(
     found: Snapshot,
     finished: frozenset[tuple[str, str]],
     seconds: float | None,
+    namespace: str | None,
 ) -> Step:
     name, kind = found.header.component, found.header.kind
     if (name, found.id) in finished:
@@ -301,8 +312,13 @@ def _step(
         hint = "configure it, or restore it by hand"
         return Step(name, kind, found, None, "it is not configured here", hint, seconds)
     try:
-        prepared = kinds.restore_of(kind).prepare(config, repository, Request(name, found.id))
-    except errors.UsageError as error:  # it needs to be told where to: a person's decision
+        # Of releases and Secrets a report is made: what differs from the live ones. Installing is a person's.
+        request = Request(name, found.id, diff=kind == "helm", namespace=namespace)
+        prepared = kinds.restore_of(kind).prepare(config, repository, request)
+    except errors.DrctlError as error:
+        # A usage error: it needs to be told where to, which is a person's decision. For a report nothing else waits.
+        if kind not in REPORTED and not isinstance(error, errors.UsageError):
+            raise
         return Step(name, kind, found, None, error.message, error.hint, seconds)
     return Step(name, kind, found, prepared, seconds=seconds)
 

@@ -55,6 +55,7 @@ class Request:
         exact: delete what only the target has (``bucket``).
         diff: compare with what is live instead (``helm``).
         history: bring all versions back, and write this file with their ids (``bucket``).
+        namespace: compare with what is live in this one instead (``helm``, ``secrets``).
         standby: the cluster is to follow another (``postgres-base``).
         recovery: settings of a recovery that goes on, ``NAME=VALUE`` (``postgres-base``).
     """
@@ -72,6 +73,7 @@ class Request:
     exact: bool = False
     diff: bool = False
     history: str | None = None
+    namespace: str | None = None
     standby: bool = False
     recovery: tuple[str, ...] = ()
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.cluster import parts, secrets_snapshot
 from dr_toolkit.cluster.parts import Parts
 from dr_toolkit.cluster.secret_facts import Difference
 from dr_toolkit.config import Config, SecretsConfig
-from dr_toolkit.jobs import clusters, opening
+from dr_toolkit.jobs import clusters, opening, selection
 from dr_toolkit.jobs.restore import Request, choose
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.reader import SnapshotReader
@@ -74,6 +74,7 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
     found, doubted = choose(repository, request)
     lost = (opening.moment(repository) - found.header.moment).total_seconds()
     namespaces = tuple(str(one) for one in found.header.source.get("namespaces", ()))
+    selection.check_one_namespace(request.namespace, set(namespaces), request.component)
     return Prepared(request, found, namespaces, lost, (*doubted, *found.header.warnings))
 
 
@@ -92,7 +93,8 @@ def run(
         kept = {one.namespace: one for one in secrets_snapshot.read(source)}
 
         def read(namespace: str) -> None:
-            differences, same = secrets_snapshot.compare(cluster, kept[namespace])
+            place = prepared.request.namespace or namespace
+            differences, same = secrets_snapshot.compare(cluster, replace(kept[namespace], namespace=place))
             done.differences += differences
             done.same += same
 

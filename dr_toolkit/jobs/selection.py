@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from dr_toolkit import clock, errors
@@ -67,3 +67,18 @@ def by_id(snapshots: Sequence[Snapshot], component: str | None, wanted: str) -> 
             hint=f"see what there is: {see}",
         )
     return found[0]
+
+
+def check_one_namespace(elsewhere: str | None, namespaces: Collection[str], component: str) -> None:
+    """Whether a snapshot's namespaces can be compared with one other. Pure.
+
+    Raises:
+        UsageError: it has several, and which of them is meant nobody said.
+    """
+    if elsewhere is not None and len(namespaces) > 1:
+        raise errors.UsageError(
+            f'"{component}" has {len(namespaces)} namespaces, and --map names one',
+            on=component,
+            hint="compare by hand, in a configuration for that place",
+            unaffected="nothing was started",
+        )

@@ -107,12 +107,17 @@ def done(item: Outcome) -> str:
                 for label, value in (("unaffected", error.unaffected), ("next", error.hint))
                 if value
             ]
+        elif step.component in {name for name, _error in item.unreported}:
+            continue
         elif step.component in item.dropped:
             parts.append(
                 f"NOT SWAPPED: {step.component}: it was restored aside, and dropped again because not all came back\n"
             )
         else:
             parts.append(f"NOT BEGUN: {step.component}\n")
+    for name, error in item.unreported:
+        hint = f"; next: {error.hint}" if error.hint else ""
+        parts.append(f"NOT COMPARED: {name}: {error.message}{hint}\n")
     parts += [f"{'well' if well else 'NOT WELL'}: {text}\n" for well, text in item.awake]
     if item.resting:
         parts.append(
@@ -125,11 +130,22 @@ def done(item: Outcome) -> str:
     return "".join(parts)
 
 
+def incomplete(item: Outcome) -> bool:
+    """Whether a part of a component was left out although there is something to show of it."""
+    known = {s.component: s.kind for s in item.plan.steps}
+    return any(restores.incomplete(restores.view_of(known[name]), done) for name, done in item.done.items())
+
+
 def done_document(item: Outcome) -> dict[str, Any]:
     """The same for scripts."""
     kinds = {s.component: s.kind for s in item.plan.steps}
     failed = documents.failure(item.failed[1], item.failed[0]) if item.failed else None
-    begun = {*item.done, *item.dropped, *([item.failed[0]] if item.failed else [])}
+    begun = {
+        *item.done,
+        *item.dropped,
+        *(name for name, _error in item.unreported),
+        *([item.failed[0]] if item.failed else []),
+    }
     return {
         "name": item.plan.name,
         "components": {
@@ -138,6 +154,7 @@ def done_document(item: Outcome) -> dict[str, Any]:
         "left_out": {s.component: s.left for s in item.plan.steps if s.left},
         "not_begun": [s.component for s in item.plan.steps if not s.left and s.component not in begun],
         "dropped_again": list(item.dropped),
+        "not_compared": [documents.failure(error, name) for name, error in item.unreported],
         "failed": failed,
         "still_at_zero": list(item.resting),
         "health": [{"well": well, "text": text} for well, text in item.awake],

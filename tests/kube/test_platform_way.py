@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from dr_toolkit.config import ClusterConfig
 from tests.health_server import HealthServer
 from tests.integration.test_gate import Site, drop, names
 
+CHARTS = Path(__file__).parent / "charts"
 IMAGE = "example.invalid/console:1.46.0"
 
 
@@ -177,3 +180,59 @@ def test_a_restore_that_fails_leaves_it_at_rest_and_goes_on(site):
     went_on = site.json("restore", "--point", "before", "--yes", "--resume")["restored"]
     assert (went_on["failed"], running(site)) == (None, (2, None))
     assert site.json("resume")["resumed"]["scaled"] == {}
+
+
+def test_everything_in_its_order_and_into_another_namespace(site, helm3, new_namespace):
+    """Databases, then what differs of releases and Secrets, then replicas and health; who else is at it is named; --map does it elsewhere and leaves this alone."""
+    secret = f"/api/v1/namespaces/{site.namespace}/secrets"
+    site.plane.delete(f"{secret}/sh.helm.release.v1.console.v1")
+    helm3.install("main", CHARTS / "console", site.namespace, {"platform": {"replicas": 0}})
+    site.plane.create(secret, {"metadata": {"name": "kept"}, "stringData": {"KEY": "kept-value-1"}})
+    both = "".join(
+        f"  {name}: {{kind: {kind}, namespaces: [{site.namespace}]}}\n"
+        for name, kind in (("releases", "helm"), ("secrets", "secrets"))
+    )
+    site.config.write_text(site.config.read_text().replace("components:\n", f"components:\n{both}"))
+    site.json("backup", "--point", "before")
+    sql.execute(site.dsn, "DROP TABLE users")
+    site.plane.delete(f"{secret}/kept")
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{site.namespace}/leases"
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    held = {
+        "holderIdentity": "ann@laptop (pid 7)",
+        "acquireTime": now,
+        "renewTime": now,
+        "leaseDurationSeconds": 180,
+    }
+    site.plane.create(lease, {"metadata": {"name": "drctl-restore"}, "spec": held})
+    refused = site.run("restore", "--point", "before", "--yes")
+    assert (refused.returncode, "ann@laptop (pid 7)" in refused.stderr, "--take-over" in refused.stderr) == (
+        1,
+        True,
+        True,
+    )
+    done = site.json("restore", "--point", "before", "--yes", "--take-over")["restored"]
+    assert list(done["components"]) == ["console-db", "secrets", "releases"]
+    assert [(d["release"], d["same"]) for d in done["components"]["releases"]["differences"]] == [
+        ("main", True)
+    ]
+    assert [(d["secret"], d["change"]) for d in done["components"]["secrets"]["differences"]] == [
+        ("kept", "missing")
+    ]
+    assert (running(site), sql.rows(site.dsn, "SELECT count(*) FROM users")) == ((2, None), [(500,)])
+
+    elsewhere = new_namespace()
+    deployment = site.plane.get(path(site.namespace))
+    spec = deployment["spec"] | {"replicas": 1}
+    meta = {"name": "console", "labels": deployment["metadata"]["labels"]}
+    site.plane.create(f"/apis/apps/v1/namespaces/{elsewhere}/deployments", {"metadata": meta, "spec": spec})
+    site.plane.wait_for(path(elsewhere), "ready", lambda d: d and d["status"].get("readyReplicas") == 1)
+    sql.execute(site.dsn, "DELETE FROM users")
+    mapped = f"namespace={elsewhere},console-db.database={site.database}_drill"
+    moved = site.json("restore", "--point", "before", "--yes", "--map", mapped)["restored"]
+    assert {d["change"] for d in moved["components"]["secrets"]["differences"]} >= {"missing"}
+    assert [d["same"] for d in moved["components"]["releases"]["differences"]] == [False]
+    assert [h["well"] for h in moved["health"]] == [True]
+    assert sql.rows(site.postgres.dsn(f"{site.database}_drill"), "SELECT count(*) FROM users") == [(500,)]
+    assert sql.rows(site.dsn, "SELECT count(*) FROM users") == [(0,)]
+    assert site.plane.get(f"/apis/coordination.k8s.io/v1/namespaces/{elsewhere}/leases/drctl-restore")
