@@ -72,7 +72,7 @@ def take(cluster: Cluster, wanted: Wanted, sink: EntrySink, progress: Progress) 
         if wanted.workloads:
             state = workloads.read(cluster, namespace)
             state["releases"] = deployed
-            _entry(sink, f"{namespace}/{WORKLOADS}", WORKLOADS, msgspec.json.encode(state), {
+            parts.entry(sink, f"{namespace}/{WORKLOADS}", WORKLOADS, msgspec.json.encode(state), {
                 "workloads": len(state["workloads"]),
                 "config_maps": len(state["config_maps"]),
             })  # fmt: skip
@@ -164,7 +164,7 @@ def _revision(
         facts, rendered = helm_storage.head(text)
     except Broken as reason:
         return _broken(sink, path, content, str(reason), meta, metadata, taken), None
-    _entry(sink, path, RELEASE, text, {**facts.document(), "description": "", **meta})
+    parts.entry(sink, path, RELEASE, text, {**facts.document(), "description": "", **meta})
     if facts.status != "deployed":
         return facts, None
     return facts, [{"kind": n.kind, "name": n.name, "namespace": n.namespace, "api_version": n.api_version} for n in manifest.names(rendered)]  # fmt: skip
@@ -180,17 +180,11 @@ def _broken(
     taken: Taken,
 ) -> Facts:
     facts = helm_storage.facts_of_labels(metadata)
-    _entry(sink, path, BROKEN, content, {**facts.document(), **meta, "reason": reason})
+    parts.entry(sink, path, BROKEN, content, {**facts.document(), **meta, "reason": reason})
     taken.broken.append(
         f'revision {facts.revision} of release "{facts.release}" is broken in Helm\'s storage ({path}): {reason}'
     )
     return facts
-
-
-def _entry(sink: EntrySink, path: str, kind: str, content: bytes, meta: Mapping[str, Any]) -> None:
-    sink.begin(path, kind, cutting="private")
-    sink.write(content)
-    sink.end(meta)
 
 
 @dataclass(frozen=True, slots=True)

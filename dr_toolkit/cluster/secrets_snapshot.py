@@ -78,11 +78,11 @@ def take(
             "key": base64.b64encode(key).decode(),
             "hmac": "sha256-128",
         }
-        _entry(sink, f"{namespace}/metadata", METADATA, b"\n".join([msgspec.json.encode(head), *lines, b""]), {
+        parts.entry(sink, f"{namespace}/metadata", METADATA, b"\n".join([msgspec.json.encode(head), *lines, b""]), {
             "secrets": len(lines)
         })  # fmt: skip
         for name in sorted(kept):
-            _entry(sink, f"{namespace}/values/{name}", VALUES, kept[name], {})
+            parts.entry(sink, f"{namespace}/values/{name}", VALUES, kept[name], {})
             taken.values.add((namespace, name))
         taken.secrets += len(lines)
 
@@ -140,12 +140,6 @@ def _values(namespace: str, secret: Mapping[str, Any], wanted: tuple[str, ...] |
             "data": {key: value for key, value in data.items() if wanted is None or key in wanted},
         }
     )
-
-
-def _entry(sink: EntrySink, path: str, kind: str, content: bytes, meta: Mapping[str, Any]) -> None:
-    sink.begin(path, kind, cutting="private")
-    sink.write(content)
-    sink.end(meta)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from dr_toolkit import log
+from typing import TYPE_CHECKING
+
 from dr_toolkit.cluster import helm_storage, releases
 from dr_toolkit.cluster.releases import Wanted
 from dr_toolkit.config import ComponentConfig, Config, HelmConfig
 from dr_toolkit.jobs import clusters, opening
+from dr_toolkit.jobs.clusters import Read
 from dr_toolkit.jobs.kinds import Source
 from dr_toolkit.log import Progress
+from dr_toolkit.repository.entries import EntrySink
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
-from dr_toolkit.repository.writer import SnapshotWriter
 
-_log = log.get("jobs.backup")
+if TYPE_CHECKING:
+    from dr_toolkit.cluster.client import Cluster
 
 
 def look(config: Config, component: ComponentConfig) -> Source:
     """Asks the API server; nobody knows beforehand how much there is."""
-    wanted = opening.expect(component, HelmConfig)
-    with clusters.opened(config) as cluster:
-        cluster.get("/version")
-        return Source(clusters.place("Helm releases", wanted.namespaces, cluster), None)
+    return clusters.look(config, "Helm releases", opening.expect(component, HelmConfig))
 
 
 def foresee(config: Config, repository: Repository, name: str, component: ComponentConfig) -> list[str]:
@@ -54,32 +54,17 @@ def take(
     Raises:
         SourceError: a namespace could not be read; the snapshot has the others, where there are any.
     """
-    wanted = opening.expect(component, HelmConfig)
-    with (
-        clusters.opened(config) as cluster,
-        SnapshotWriter(repository, name, wanted.kind, full=full) as writer,
-    ):
-        progress.start(None, f"{name}: reading")
-        done = releases.take(
-            cluster,
-            Wanted(
-                tuple(wanted.namespaces),
-                tuple(wanted.drivers),
-                deployed_only=wanted.revisions == "deployed",
-                workloads=wanted.workloads,
-            ),
-            writer,
-            progress,
-        )
-        source = {
-            "server": cluster.server,
-            "namespaces": done.parts.done,
-            "failed_namespaces": [namespace for namespace, _error in done.parts.failed],
-            "releases": len(done.releases),
-            "revisions": done.revisions,
-            "broken": len(done.broken),
-        }
-        _log.info("source read", component=name, releases=len(done.releases), bytes=writer.bytes_source)
-        taken = writer.commit(source, [*done.parts.warnings(), *done.broken])
-    clusters.check_whole(name, taken.id, done.parts)
-    return taken
+    component = opening.expect(component, HelmConfig)
+    wanted = Wanted(
+        tuple(component.namespaces),
+        tuple(component.drivers),
+        deployed_only=component.revisions == "deployed",
+        workloads=component.workloads,
+    )
+
+    def read(cluster: Cluster, sink: EntrySink) -> Read:
+        done = releases.take(cluster, wanted, sink, progress)
+        counts = {"releases": len(done.releases), "revisions": done.revisions, "broken": len(done.broken)}
+        return Read(done.parts, counts, done.broken)
+
+    return clusters.snapshot(config, repository, name, component, read, full=full, progress=progress)

@@ -14,35 +14,27 @@ from dr_toolkit.cluster.release_files import Way
 from dr_toolkit.cluster.release_reading import Stored
 from dr_toolkit.config import Config, HelmConfig
 from dr_toolkit.jobs import clusters, opening, redactors, selection
-from dr_toolkit.jobs.restore import Request, choose
+from dr_toolkit.jobs.clusters import Chosen
+from dr_toolkit.jobs.restore import Request
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
-from dr_toolkit.repository.snapshot import Snapshot
 
 _FILE = "file:"
 _log = log.get("jobs.restore")
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared(Chosen):
     """A restore that is planned and not yet begun.
 
     Attributes:
-        request: what was asked.
-        snapshot: which one.
         releases: that the snapshot has.
         place: the directory; empty for a comparison.
-        seconds_lost: time between the snapshot and now.
-        doubts: what speaks against this snapshot.
     """
 
-    request: Request
-    snapshot: Snapshot
     releases: tuple[Stored, ...]
     place: str
-    seconds_lost: float
-    doubts: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -79,17 +71,22 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
             hint=f"drctl restore {request.component} --to DIR, or drctl restore {request.component} --diff",
             unaffected="nothing was started",
         )
-    found, doubted = choose(repository, request)
+    found = clusters.chosen(repository, request)
     if place:
         _check_new(Path(place))
-    tree, _packs = repository.trees(found)
+    tree, _packs = repository.trees(found.snapshot)
     there = release_reading.chosen(tree.entries())
     if not there:
-        raise errors.NothingToDo(f'snapshot "{found.id}" has no release', on=found.id)
+        raise errors.NothingToDo(f'snapshot "{found.snapshot.id}" has no release', on=found.snapshot.id)
     selection.check_one_namespace(request.namespace, {one.namespace for one in there}, request.component)
-    lost = (opening.moment(repository) - found.header.moment).total_seconds()
-    doubts = (*doubted, *found.header.warnings, *_not_deployed(there))
-    return Prepared(request, found, tuple(there), place, lost, doubts)
+    return Prepared(
+        request=request,
+        snapshot=found.snapshot,
+        seconds_lost=found.seconds_lost,
+        doubts=(*found.doubts, *_not_deployed(there)),
+        releases=tuple(there),
+        place=place,
+    )
 
 
 def run(

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from dr_toolkit import log
+from typing import TYPE_CHECKING
+
 from dr_toolkit.cluster import secrets_snapshot
 from dr_toolkit.config import ComponentConfig, Config, SecretsConfig
 from dr_toolkit.jobs import clusters, opening
+from dr_toolkit.jobs.clusters import Read
 from dr_toolkit.jobs.kinds import Source
 from dr_toolkit.log import Progress
+from dr_toolkit.repository.entries import EntrySink
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
-from dr_toolkit.repository.writer import SnapshotWriter
 
-_log = log.get("jobs.backup")
+if TYPE_CHECKING:
+    from dr_toolkit.cluster.client import Cluster
 
 
 def look(config: Config, component: ComponentConfig) -> Source:
     """Asks the API server; values are not read for this."""
-    wanted = opening.expect(component, SecretsConfig)
-    with clusters.opened(config) as cluster:
-        cluster.get("/version")
-        return Source(clusters.place("Secrets", wanted.namespaces, cluster), None)
+    return clusters.look(config, "Secrets", opening.expect(component, SecretsConfig))
 
 
 def foresee(config: Config, repository: Repository, name: str, component: ComponentConfig) -> list[str]:
@@ -52,29 +52,19 @@ def take(
         SourceError: a namespace could not be read; the snapshot has the others, where there are any.
     """
     wanted = opening.expect(component, SecretsConfig)
-    with (
-        clusters.opened(config) as cluster,
-        SnapshotWriter(repository, name, wanted.kind, full=full) as writer,
-    ):
-        progress.start(None, f"{name}: reading")
+
+    def read(cluster: Cluster, sink: EntrySink) -> Read:
         done = secrets_snapshot.take(
             cluster,
             tuple(wanted.namespaces),
             lambda namespace, secret: _keep(wanted, namespace, secret),
-            writer,
+            sink,
             progress,
         )
-        source = {
-            "server": cluster.server,
-            "namespaces": done.parts.done,
-            "failed_namespaces": [namespace for namespace, _error in done.parts.failed],
-            "secrets": done.secrets,
-            "with_values": len(done.values),
-        }
-        _log.info("source read", component=name, secrets=done.secrets, bytes=writer.bytes_source)
-        taken = writer.commit(source, [*done.parts.warnings(), *done.absent, *_absent(wanted, done)])
-    clusters.check_whole(name, taken.id, done.parts)
-    return taken
+        counts = {"secrets": done.secrets, "with_values": len(done.values)}
+        return Read(done.parts, counts, [*done.absent, *_absent(wanted, done)])
+
+    return clusters.snapshot(config, repository, name, wanted, read, full=full, progress=progress)
 
 
 def _keep(wanted: SecretsConfig, namespace: str, name: str) -> tuple[bool, tuple[str, ...] | None]:

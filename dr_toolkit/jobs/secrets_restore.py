@@ -10,32 +10,24 @@ from dr_toolkit.cluster.parts import Parts
 from dr_toolkit.cluster.secret_facts import Difference
 from dr_toolkit.config import Config, SecretsConfig
 from dr_toolkit.jobs import clusters, opening, selection
-from dr_toolkit.jobs.restore import Request, choose
+from dr_toolkit.jobs.clusters import Chosen
+from dr_toolkit.jobs.restore import Request
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
-from dr_toolkit.repository.snapshot import Snapshot
 
 _log = log.get("jobs.restore")
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared(Chosen):
     """A comparison that is planned and not yet begun.
 
     Attributes:
-        request: what was asked.
-        snapshot: which one.
-        namespaces: that it knows.
-        seconds_lost: time between the snapshot and now.
-        doubts: what speaks against this snapshot.
+        namespaces: that the snapshot knows.
     """
 
-    request: Request
-    snapshot: Snapshot
     namespaces: tuple[str, ...]
-    seconds_lost: float
-    doubts: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -71,11 +63,16 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
             hint=f"drctl restore {request.component}; for values that were kept: drctl show SNAPSHOT NAMESPACE/values/NAME --reveal",
             unaffected="nothing was started",
         )
-    found, doubted = choose(repository, request)
-    lost = (opening.moment(repository) - found.header.moment).total_seconds()
-    namespaces = tuple(str(one) for one in found.header.source.get("namespaces", ()))
+    found = clusters.chosen(repository, request)
+    namespaces = tuple(str(one) for one in found.snapshot.header.source.get("namespaces", ()))
     selection.check_one_namespace(request.namespace, set(namespaces), request.component)
-    return Prepared(request, found, namespaces, lost, (*doubted, *found.header.warnings))
+    return Prepared(
+        request=request,
+        snapshot=found.snapshot,
+        seconds_lost=found.seconds_lost,
+        doubts=found.doubts,
+        namespaces=namespaces,
+    )
 
 
 def run(
