@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from dr_toolkit import errors
 from dr_toolkit.jobs import selection
+from dr_toolkit.repository import pins
 from dr_toolkit.repository.entries import EntryInfo
 from dr_toolkit.repository.repository import Evidence, Point, Repository
 from dr_toolkit.repository.snapshot import Finding, Snapshot
@@ -48,7 +49,8 @@ def inventory(repository: Repository, component: str | None = None) -> Inventory
             by_snapshot.setdefault(key, []).append(item)
     missing = repository.missing(snapshots, damaged)
     shown = [s for s in snapshots if component in {None, s.header.component}]
-    return Inventory(shown, list(repository.points()), by_snapshot, [*damaged, *unsigned], missing, gates)
+    wrong = [*damaged, *unsigned, *repository.damaged_documents(), *pins.damaged(repository)]
+    return Inventory(shown, list(repository.points()), by_snapshot, wrong, missing, gates)
 
 
 def found_damaged(snapshots: Iterable[Snapshot]) -> list[str]:
@@ -84,7 +86,12 @@ def find(repository: Repository, wanted: str) -> Snapshot | Point:
         raise errors.UsageError(
             f'"{wanted}" is a component, not a snapshot', hint=f"choose one of: drctl snapshots {wanted}"
         )
-    return selection.by_id(snapshots, None, wanted)
+    try:
+        return selection.by_id(snapshots, None, wanted)
+    except errors.SnapshotMissing as error:
+        if closed := repository.damaged_documents():
+            error.hint = f"points that do not open: {len(closed)}; see: drctl snapshots"
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dr_toolkit import clock
 from dr_toolkit.config import Config, ObjectivesConfig
 from dr_toolkit.jobs import drill, inspect, opening
 from dr_toolkit.jobs.inspect import Inventory
+from dr_toolkit.repository import layout
 from dr_toolkit.repository.repository import Evidence, Repository
 from dr_toolkit.repository.snapshot import Snapshot
 
@@ -128,7 +129,13 @@ def _restores(found: Snapshot, evidence: Mapping[tuple[str, str], list[Evidence]
 def _problems(name: str, stock: Inventory) -> list[str]:
     found = [finding.text for finding in stock.missing if finding.component == name]
     found += inspect.found_damaged(s for s in stock.snapshots if s.header.component == name)
-    return found + [error.message for error in stock.damaged if f"/{name}/" in (error.on or "")]
+    # What belongs to no component (a point, evidence) is everybody's problem.
+    concern = (
+        e
+        for e in stock.damaged
+        if not (e.on or "").startswith(layout.SNAPSHOTS) or f"/{name}/" in (e.on or "")
+    )
+    return found + [error.message for error in concern]
 
 
 def _age(found: Snapshot | None, now: datetime) -> float | None:

@@ -10,7 +10,7 @@ from dr_toolkit import __version__, clock, errors, log
 from dr_toolkit.config import ComponentConfig, Config
 from dr_toolkit.jobs import inspect, kinds, opening, selection
 from dr_toolkit.log import Progress
-from dr_toolkit.repository import check, layout
+from dr_toolkit.repository import check, layout, pins
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Level = Literal["quick", "data", "restore", "sample", "rehearsal"]
 """A ``sample`` restores a part, says which, and never counts as a proof by restore. A ``rehearsal`` is about an upgrade, not about the snapshot."""
+
+THE_REPOSITORY = "(repository)"
+"""Stands where a component's name would, for what belongs to none; no component can have this name."""
 
 _log = log.get("jobs.verify")
 
@@ -121,7 +124,15 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
             )
         )
     sign(repository, results)
-    return results
+    return [*results, *_of_the_repository(repository, request.level)]
+
+
+def _of_the_repository(repository: Repository, level: Level) -> list[Result]:
+    """What does not open and belongs to no component: points, pins, evidence. It damages no snapshot, and no proof of one."""
+    _signed, unsigned = repository.evidence()
+    wrong = [*unsigned, *repository.damaged_documents(), *pins.damaged(repository)]
+    sentences = [e.message if (e.on or "") in e.message else f'{e.message} ("{e.on}")' for e in wrong]
+    return [Result(THE_REPOSITORY, "", "", level, passed=False, failures=sentences)] if wrong else []
 
 
 def _check_parts(chosen: Mapping[str, ComponentConfig]) -> None:

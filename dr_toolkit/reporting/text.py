@@ -290,9 +290,8 @@ def verification(results: Sequence[Result]) -> str:
             for key, value in r.checks.items()
             if not isinstance(value, dict | list)
         )
-        parts.append(
-            f"{word}  {r.component} {r.snapshot or '(no snapshot)'} {r.level} in {duration(r.seconds)}: {counts}\n"
-        )
+        looked = f"{r.level} in {duration(r.seconds)}: {counts}" if counts else f"{r.level}"
+        parts.append(f"{word}  {r.component} {r.snapshot or '(no snapshot)'} {looked}\n")
         parts += [f"  {sentence}\n" for sentence in r.failures[:_SHOWN_FAILURES]]
         if len(r.failures) > _SHOWN_FAILURES:
             parts.append(f"  … and {len(r.failures) - _SHOWN_FAILURES} more\n")

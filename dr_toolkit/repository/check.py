@@ -61,6 +61,10 @@ def quick(repository: Repository, found: Snapshot) -> Findings:
             findings.packs += 1
             if failure is not None:
                 findings.fail(*failure)
+        notes = (layout.note_name(found.id, row[0]) for row in found.header.notes)
+        for failure in pool.map(lambda name: _size_at_least(repository, name, 1), notes):
+            if failure is not None:
+                findings.fail(*failure)
     return findings
 
 
@@ -90,6 +94,7 @@ def data(
             repository.pages.check_object(object_id)
         except errors.DataError as error:
             findings.fail(error, layout.catalog_name(object_id))
+    _check_notes(repository, found, findings)
     uses = list(_pack_uses(repository, found, findings))
     chosen = _share(uses, percent, choose or random.SystemRandom())
     _check_extents(repository, found, {use.pack for use in uses}, findings)
@@ -208,6 +213,14 @@ def _check_extents(repository: Repository, found: Snapshot, packs: set[bytes], f
             )
     except errors.DataError as error:
         findings.fail(error, name)
+
+
+def _check_notes(repository: Repository, found: Snapshot, findings: Findings) -> None:
+    for name, _size, _digest in found.header.notes:
+        try:
+            repository.note(found, name)
+        except errors.DataError as error:
+            findings.fail(error, layout.note_name(found.id, name))
 
 
 def _check_pack(repository: Repository, use: PackUse, expected: _Frames) -> Findings:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dr_toolkit import clock, errors
-from dr_toolkit.repository import crypto, keyring, layout
+from dr_toolkit.repository import crypto, documents, keyring, layout
 from dr_toolkit.repository.repository import Point, Repository
 
 
@@ -45,22 +45,22 @@ def pin(repository: Repository, point: Point, until: datetime) -> Pin:
 
 
 def pins(repository: Repository) -> Iterator[Pin]:
-    """All pins, oldest first.
+    """All pins that verify, oldest first."""
+    return iter(documents.each(repository, layout.PINS, _pin)[0])
 
-    Raises:
-        DataError: one does not verify.
-    """
-    identity = repository.keys.identity
-    for item in repository.store.list(layout.PINS):
-        document = repository.store.get(item.name)
-        line = crypto.open_document(document, identity.signing_public, "pin", item.name)
-        value = keyring.parse_document(line, repository.repository_id, item.name)
-        try:
-            yield Pin(
-                item.name.removeprefix(layout.PINS),
-                str(value["point"]),
-                base64.b64decode(value["digest"], validate=True),
-                clock.parse_rfc3339(value["until"]),
-            )
-        except (KeyError, ValueError, TypeError) as error:
-            raise errors.Damaged(f'"{item.name}" is not a pin', fault="structure", on=item.name) from error
+
+def damaged(repository: Repository) -> list[errors.DataError]:
+    """An error for each pin that does not verify. What it pinned is not protected by it any more."""
+    return documents.each(repository, layout.PINS, _pin)[1]
+
+
+def _pin(repository: Repository, name: str) -> Pin:
+    document = repository.store.get(name)
+    line = crypto.open_document(document, repository.keys.identity.signing_public, "pin", name)
+    value = keyring.parse_document(line, repository.repository_id, name)
+    return Pin(
+        name.removeprefix(layout.PINS),
+        str(value["point"]),
+        base64.b64decode(value["digest"], validate=True),
+        clock.parse_rfc3339(value["until"]),
+    )

@@ -5,38 +5,21 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from dr_toolkit import errors
-from dr_toolkit.repository import crypto, keyring, layout, pack, snapshot, zstd
+from dr_toolkit.repository import crypto, documents, keyring, layout, pack, snapshot, zstd
 from dr_toolkit.repository.catalog_reader import Pages, TreeReader
+from dr_toolkit.repository.documents import Evidence, Point
 from dr_toolkit.repository.keyring import KeyFile, Keyring, Recipient
 from dr_toolkit.repository.snapshot import Finding, Snapshot
 from dr_toolkit.repository.store import Store
 
+__all__ = ["Evidence", "Point", "Repository", "exists", "initialise", "open_repository"]
+
 READERS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A recovery point: ``snapshots`` are (component, snapshot id, HASH in base64)."""
-
-    id: str
-    name: str
-    time: str
-    snapshots: tuple[tuple[str, str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """One verified result of one verification run; ``result`` is as in docs/format.md, section 11."""
-
-    run: str
-    time: str
-    result: dict[str, Any]
 
 
 class Repository:
@@ -162,20 +145,8 @@ class Repository:
         return pack.open_footer(tail[len(tail) - wanted : -pack.TRAILER_SIZE], whole, name, self.keys)
 
     def points(self) -> Iterator[Point]:
-        """All recovery points, oldest first."""
-        for item in self.store.list(layout.POINTS):
-            payload = self._payload(item.name, b"T")
-            value = keyring.parse_json(payload, item.name)
-            if value.get("format") != 1 or value.get("critical"):
-                raise errors.UnknownFormat(
-                    f'"{item.name}" needs a newer drctl',
-                    fault="version",
-                    on=item.name,
-                    hint="install a newer drctl",
-                )
-            yield Point(
-                value["id"], value["name"], value["time"], tuple((c, i, d) for c, i, d in value["snapshots"])
-            )
+        """All recovery points that open, oldest first."""
+        return iter(documents.points(self)[0])
 
     def add_point(self, name: str, taken: Sequence[Snapshot]) -> Point:
         """Tie snapshots together under a name."""
@@ -189,20 +160,11 @@ class Repository:
 
     def evidence(self) -> tuple[list[Evidence], list[errors.DataError]]:
         """All signed results, oldest first, and an error for each object that does not open or verify."""
-        found: list[Evidence] = []
-        failures: list[errors.DataError] = []
-        for item in self.store.list(layout.EVIDENCE):
-            try:
-                document = self._payload(item.name, b"E")
-                line = crypto.open_document(
-                    document, self.keys.identity.signing_public, "evidence", item.name
-                )
-                value = keyring.parse_document(line, self.repository_id, item.name)
-            except errors.DataError as error:
-                failures.append(error)
-                continue
-            found += [Evidence(value["run"], value["time"], result) for result in value["results"]]
-        return found, failures
+        return documents.evidence(self)
+
+    def damaged_documents(self) -> list[errors.DataError]:
+        """An error for each point and each document about retired snapshots that does not open, verify, or mean anything."""
+        return [*documents.points(self)[1], *documents.retired(self)[1]]
 
     def add_evidence(self, results: Sequence[dict[str, Any]], moment: str, tool: str) -> str:
         """Sign and store the results of one verification run (role ``read``); returns the run id."""
@@ -241,14 +203,7 @@ class Repository:
 
     def retired(self) -> frozenset[tuple[str, str, bytes]]:
         """(component, id, HASH) of snapshots that a signed document says were removed on purpose."""
-        gone: set[tuple[str, str, bytes]] = set()
-        for item in self.store.list(layout.RETIRED):
-            line = crypto.open_document(
-                self.store.get(item.name), self.keys.identity.signing_public, "retired", item.name
-            )
-            value = keyring.parse_document(line, self.repository_id, item.name)
-            gone |= {(row[0], row[1], base64.b64decode(row[2])) for row in value["snapshots"]}
-        return frozenset(gone)
+        return documents.retired(self)[0]
 
     def keys_reference(self) -> tuple[int, int, bytes]:
         """(epoch, generation, HASH) of the current key file, as headers name it."""
@@ -307,7 +262,12 @@ class Repository:
         self.store.put(name, body)
         return body
 
-    def _payload(self, name: str, kind: bytes) -> bytes:
+    def payload(self, name: str, kind: bytes) -> bytes:
+        """What a small sealed object holds.
+
+        Raises:
+            DataError: it is not there, or does not open.
+        """
         body = self.store.get(name)
         epoch = crypto.parse_header(body[: crypto.HEADER_SIZE], kind, name)
         return crypto.open_payload(body, self.keys.catalog_key(epoch, name), self.repository_id, kind, name)

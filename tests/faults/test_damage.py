@@ -70,8 +70,14 @@ def test_a_flipped_bit_is_found_wherever_it_is(stocked: Site, kind: str) -> None
             answer = stocked.inside("verify", "--data")
             listed = stocked.inside("snapshots")
             said = answer.out + answer.err + listed.out + listed.err
-            assert 3 in (answer.code, listed.code), f"a flip of {name} at {position} was not found: {said}"
-            assert name in said, f"{name} at {position} is not named: {said}"
+            assert answer.code == 3, f"a flip of {name} at {position} was not found: {said}"
+            assert name in answer.out + answer.err, f"{name} at {position} is not named: {said}"
+            if kind in {"points", "evidence"}:
+                assert stocked.inside("restore", COMPONENT, "--dry-run").code == 0, (
+                    "it is needed by no restore"
+                )
+                assert listed.code == 3
+                assert listed.document["snapshots"], "it hides no snapshot"
             path.write_bytes(whole)
     stocked.inside("verify", "--data").expect(0)
 
