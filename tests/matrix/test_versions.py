@@ -32,6 +32,9 @@ OTHERS = (
 )
 
 
+INCREMENTS_FROM = 17
+
+
 @dataclass(frozen=True)
 class Version:
     """One server with an unusual cluster in it, and a configured drctl."""
@@ -45,7 +48,9 @@ def version(request: pytest.FixtureRequest) -> Iterator[Version]:
     root = Path(tempfile.mkdtemp(prefix="drctl-matrix-"))
     root.chmod(0o755)
     # Checksums always: what an older server does not do by itself is tried here as well.
-    with PostgresServer(root / "pg", version=request.param, checksums=True) as server:
+    # And increments, where the version has them: the second snapshot of the cluster is one.
+    summaries = {"summarize_wal": "on"} if request.param >= INCREMENTS_FROM else {}
+    with PostgresServer(root / "pg", version=request.param, checksums=True, settings=summaries) as server:
         data.unusual_cluster(server)
         if versions.large():
             _second_segment(server)
@@ -63,6 +68,17 @@ def _second_segment(server: PostgresServer) -> None:
         "CREATE UNLOGGED TABLE large (id int, filler text STORAGE PLAIN)",
         "INSERT INTO large SELECT n, repeat(md5(n::text), 240) FROM generate_series(1, 135000) AS n",
         "ALTER TABLE large SET LOGGED",
+    )
+
+
+def _both_segments(server: PostgresServer) -> None:
+    """Pages of both segments change, and the second one is cut off, grows again, and is in part all zeros that no WAL wrote."""
+    sql.execute(
+        server.dsn("segments"),
+        "UPDATE large SET filler = 'changed' WHERE id % 20000 = 0",
+        "DELETE FROM large WHERE id > 133000",
+        "VACUUM large",
+        "INSERT INTO large SELECT n, repeat('again', 1500) FROM generate_series(200001, 201500) AS n",
     )
 
 
@@ -96,8 +112,11 @@ def test_a_restored_cluster_holds_what_the_source_holds(version: Version) -> Non
         server.dsn(data.ODD_NAMES[0]),
         "INSERT INTO public.stamped SELECT n, 'later' FROM generate_series(10, 4000) n",
     )
+    if versions.large():
+        _both_segments(server)
     expected = contents(server)
-    site.drctl("backup", "base")
+    [taken] = site.drctl("backup", "base")["snapshots"]
+    assert taken["method"] == ("increment" if server.version >= INCREMENTS_FROM else "full")
     place = site.root / "restored"
     assert site.drctl("restore", "base", "--to", str(place))["restored"]["started"] is True
     with base_site.in_place_of(server, place):
