@@ -1,4 +1,7 @@
-"""The gate and the way back on a small platform: two databases and a bucket of 1,000 objects. ``python -m benchmarks.gate``."""
+"""The gate and the way back on a small platform: two databases, a bucket of 1,000 objects, two Helm releases. ``python -m benchmarks.gate``.
+
+The repository is a bucket, the releases are those of the real Helm on the real API server of the tests (``make kube-assets``). What whose time is: `shares`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from devstack import sql
+from benchmarks import shares
+from devstack import kube_assets, sql
+from devstack.helm import Helm
+from devstack.kube import ControlPlane
 from devstack.postgres import PostgresServer
 from devstack.s3 import S3Server
 
@@ -23,58 +28,79 @@ ROWS = 200_000
 _DRCTL = Path(sys.executable).with_name("drctl")
 
 
+_CHARTS = Path(__file__).parents[1] / "tests/kube/charts"
+
+
 def main() -> None:
     """Measure, and print one document."""
     root = Path(tempfile.mkdtemp(prefix="drctl-bench-"))
     root.chmod(0o755)
     try:
-        with PostgresServer(root / "pg") as postgres, S3Server(root / "s3") as store:
-            sys.stdout.write(json.dumps(_rounds(root, postgres, store), indent=2) + "\n")
+        with (
+            PostgresServer(root / "pg") as postgres,
+            S3Server(root / "s3") as store,
+            ControlPlane(root / "kube") as plane,
+        ):
+            found = _rounds(root, postgres, store, plane)
+            sys.stdout.write(json.dumps(found, indent=2) + "\n")
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _rounds(root: Path, postgres: PostgresServer, store: S3Server) -> dict[str, Any]:
+def _rounds(root: Path, postgres: PostgresServer, store: S3Server, plane: ControlPlane) -> dict[str, Any]:
     environment = os.environ | {
         "DB": postgres.password,
         "KEY": store.access_key,
         "SECRET": store.secret_key,
         "XDG_STATE_HOME": str(root / "state"),
     }
-    config = _platform(root, postgres, store)
+    config = _platform(root, postgres, store, plane)
+    servers: dict[str, Callable[[], int | None]] = {
+        shares.PROGRAMS: lambda: postgres.pid,
+        "S3": lambda: store.pid,
+    }
 
-    def run(*arguments: str) -> dict[str, Any]:
-        command = [_DRCTL, "-c", config, *arguments, "--output", "json"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        answer: dict[str, Any] = json.loads(done.stdout) if done.stdout.startswith("{") else {}
-        return answer
+    def run(*arguments: str) -> shares.Divided:
+        command = [str(_DRCTL), "-c", str(config), *arguments]
+        return shares.run(command, env=environment, servers=servers)
 
     for role in ("write", "read"):
         run("keys", "generate-file", str(root / f"{role}.key"))
     run("init")
-    gates, stages, unavailable, restores = [], [], [], []
+    gates, restores = [], []
+    load = [round(os.getloadavg()[0], 1)]
     for number in range(ROUNDS):
-        began = time.monotonic()
-        gate = run("pre-upgrade", "--point", f"p{number}")["gate"]
-        gates.append(time.monotonic() - began)
-        stages.append(gate["seconds"])
-        began = time.monotonic()
-        done = run("restore", "--point", f"p{number}", "--yes")["restored"]["components"]
-        restores.append(time.monotonic() - began)
-        unavailable += [
-            part["unavailable_seconds"] for part in done.values() if part.get("unavailable_seconds")
-        ]
+        gates.append(run("pre-upgrade", "--point", f"p{number}"))
+        restores.append(run("restore", "--point", f"p{number}", "--yes"))
         run("restore", "--cleanup", "--yes")
+        load.append(round(os.getloadavg()[0], 1))
+    unavailable = [
+        part["unavailable_seconds"]
+        for one in restores
+        for part in one.document["restored"]["components"].values()
+        if part.get("unavailable_seconds") is not None
+    ]
+    stages = [one.document["gate"]["seconds"] for one in gates]
     return {
-        "pre_upgrade_seconds": [round(s, 2) for s in gates],
+        "load": load,
+        "pre_upgrade": _summary(gates),
         "stages_median": {key: statistics.median(s[key] for s in stages) for key in stages[0]},
-        "restore_of_everything_seconds": [round(s, 2) for s in restores],
+        "restore_of_everything": _summary(restores),
         "name_unavailable_seconds": {"median": statistics.median(unavailable), "longest": max(unavailable)},
     }
 
 
-def _platform(root: Path, postgres: PostgresServer, store: S3Server) -> Path:
-    store.create_bucket("metrics")
+def _summary(runs: list[shares.Divided]) -> dict[str, Any]:
+    return {
+        "seconds": [round(one.seconds, 2) for one in runs],
+        "shares": [{name: round(value, 3) for name, value in one.shares.items()} for one in runs],
+        "cpu_seconds": [{name: round(value, 2) for name, value in one.cpu.items()} for one in runs],
+    }
+
+
+def _platform(root: Path, postgres: PostgresServer, store: S3Server, plane: ControlPlane) -> Path:
+    for bucket in ("metrics", "backups"):
+        store.create_bucket(bucket)
     client = store.client()
     for number in range(OBJECTS):
         client.put_object(Bucket="metrics", Key=f"blocks/{number:04}", Body=os.urandom(4096))
@@ -84,18 +110,23 @@ def _platform(root: Path, postgres: PostgresServer, store: S3Server) -> Path:
         sql.execute(postgres.create_database(name), f"CREATE TABLE t AS {noise}", "CREATE INDEX ON t (id)")
         where = f"host: {postgres.host}, port: {postgres.port}, database: {name}, user: postgres"
         parts.append(f'  {name}-db: {{kind: postgres-dump, connection: {{{where}, password: "env:DB"}}}}\n')
+    namespace = plane.make_namespace()
+    helm = Helm(kube_assets.helm(3), plane.kubeconfig, root / "helm")
+    helm.install("console", _CHARTS / "console", namespace, {"platform": {"replicas": 0}})
+    helm.install("gateway", _CHARTS / "conduktor-gateway", namespace, {"gateway": {"replicas": 0}})
+    s3 = f'{{endpoint: "{store.endpoint}", access_key_id: "env:KEY", secret_access_key: "env:SECRET"}}'
     config = root / "drctl.yaml"
     config.write_text(f"""
 version: 1
-repository: {{url: "file://{root}/repository"}}
+repository: {{url: "s3://backups/platform", s3: {s3}}}
+cluster: {{kubeconfig: {plane.kubeconfig}}}
 keys:
   write: {{type: key-file, role: write, path: {root}/write.key}}
   read: {{type: key-file, role: read, path: {root}/read.key}}
 components:
-{"".join(parts)}  cortex:
-    kind: bucket
-    url: s3://metrics
-    s3: {{endpoint: "{store.endpoint}", access_key_id: "env:KEY", secret_access_key: "env:SECRET"}}
+{"".join(parts)}  cortex: {{kind: bucket, url: "s3://metrics", s3: {s3}}}
+  releases: {{kind: helm, namespaces: [{namespace}]}}
+  secrets: {{kind: secrets, namespaces: [{namespace}]}}
 """)
     return config
 

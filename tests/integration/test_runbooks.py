@@ -46,6 +46,31 @@ def test_a_lost_sql_database_comes_back(site):
     assert sql.rows(site.postgres.dsn(site.second), "SELECT count(*) FROM topics") == [(30000,)]
 
 
+def test_a_corrupted_console_database_comes_back(site):
+    """Every line of the page, and back again at its end; what asks for a name does so, and is answered with --yes here."""
+    taken = site.json("backup", "console-db")["snapshots"][0]["time"]
+    sql.execute(site.dsn, "UPDATE users SET name = 'corrupted'")
+    place = {"2026-11-23T08:00:00Z": taken, "/var/tmp/": f"{site.root}/"}
+    asked, rows = [], []
+    for line in commands("console-db-lost.md"):
+        if line.startswith(ELSEWHERE):
+            continue
+        done = carried_out(site, line, **place)
+        if done.returncode == 2:
+            assert "nobody is there to confirm it" in done.stderr, line
+            asked.append(line)
+            done = carried_out(site, f"{line} --yes")
+        assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+        rows.append(sql.rows(site.dsn, "SELECT count(*) FROM users WHERE name LIKE 'user %'")[0][0])
+    assert asked == [
+        "drctl restore console-db",
+        "drctl restore console-db --undo",
+        "drctl restore console-db --cleanup",
+    ]
+    assert (rows[0], max(rows), rows[-1]) == (0, 500, 0)
+    assert (site.root / "console.dump").stat().st_size > 0
+
+
 def test_a_lost_platform_comes_back_on_other_servers(site, servers_root):
     """Everything is gone but repository and keys: databases on a new server, objects in the bucket, and OK at the end."""
     site.json("backup", "--point", "before-loss")
