@@ -114,6 +114,7 @@ class Pipe:
         stdout: whether its standard output is read by us; else it goes nowhere.
         cwd: its working directory.
         end_signal: how it is asked to end, by `stop` and when drctl dies. A PostgreSQL server wants SIGINT.
+        bulk: whether it writes much to its standard output, of which nothing is waited for: it gets a large buffer.
 
     Attributes:
         stdin: the stream to write, or ``None``. Buffered: close it, or call `finish`.
@@ -134,11 +135,12 @@ class Pipe:
         stdout: bool = True,
         cwd: str | None = None,
         end_signal: signal.Signals = signal.SIGTERM,
+        bulk: bool = False,
     ) -> None:
         self._argv = tuple(argv)
         self._end_signal = end_signal
         self._popen = _start(
-            argv, env=env, user=user, cwd=cwd, stdin=stdin, stdout=stdout, end_signal=end_signal
+            argv, env=env, user=user, cwd=cwd, stdin=stdin, stdout=stdout, end_signal=end_signal, bulk=bulk
         )
         self.stdin = cast("BinaryIO | None", self._popen.stdin)
         self.stdout = _gathered(self._popen.stdout)
@@ -273,6 +275,7 @@ def _start(
     stdin: bool,
     stdout: bool,
     end_signal: signal.Signals = signal.SIGTERM,
+    bulk: bool = False,
 ) -> subprocess.Popen[bytes]:
     environment = dict(os.environ if env is None else env)
     program = shutil.which(argv[0], path=environment.get("PATH", os.defpath))
@@ -288,12 +291,12 @@ def _start(
         str(os.getpid()),
         str(int(end_signal)),
         _identity(user),
-        program,
+        *(_buffered(program, argv, environment) if bulk else (program, *argv)),
     ]
 
     def task() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*wrapper, *argv],
+            wrapper,
             env=_wrapped(environment),
             cwd=cwd,
             bufsize=_BUFFER_BYTES,
@@ -313,6 +316,18 @@ def _start(
         _enlarge(stream)
     _log.debug("program started", pid=popen.pid, argv=list(argv))
     return popen
+
+
+def _buffered(program: str, argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """The program and its arguments, behind coreutils' ``stdbuf`` where that is installed.
+
+    The C library gives a pipe a buffer of 4 KiB. A dump of a gigabyte is then a quarter of a million calls for the program, and as many
+    wake-ups of the reader.
+    """
+    stdbuf = shutil.which("stdbuf", path=environment.get("PATH", os.defpath))
+    if stdbuf is None:
+        return [program, *argv]
+    return [stdbuf, "stdbuf", f"--output={_BUFFER_BYTES}", program, *argv[1:]]
 
 
 def _wrapped(environment: Mapping[str, str]) -> dict[str, str]:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from dr_toolkit.postgres.connection import ConnectionSettings, resolve
-from dr_toolkit.postgres.dump import dump_database
+from dr_toolkit.postgres.dump import FIRST_S, LOCK_WAIT_S, Dump, running
 from dr_toolkit.postgres.tools import Tools, choose
-from dr_toolkit.repository.entries import EntryInfo
+from dr_toolkit.repository.entries import EntryInfo, EntrySink
 from tests.fakes import MemorySink, MemorySource
 
 
@@ -29,10 +29,28 @@ def tools_of(running) -> Tools:
     return choose(running.version)
 
 
-def snapshot(running, database: str) -> MemorySource:
+def dump_database(
+    settings: ConnectionSettings,
+    sink: EntrySink,
+    tools: Tools,
+    *,
+    encoding: str | None = None,
+    check_source: bool = False,
+    lock_wait_s: float = LOCK_WAIT_S,
+    tell_after_s: float = FIRST_S,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Dump:
+    """Start a dump and write it."""
+    with running(
+        settings, tools, encoding=encoding, check_source=check_source, lock_wait_s=lock_wait_s
+    ) as started:
+        return started.write(sink, tell_after_s=tell_after_s, on_bytes=on_bytes)
+
+
+def snapshot(server, database: str) -> MemorySource:
     """A backup of a database, in memory."""
     sink = MemorySink()
-    dump_database(settings_of(running, database), sink, tools_of(running))
+    dump_database(settings_of(server, database), sink, tools_of(server))
     return MemorySource(sink)
 
 

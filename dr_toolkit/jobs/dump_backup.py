@@ -15,7 +15,6 @@ from dr_toolkit.postgres import dump, server, server_facts, tools
 from dr_toolkit.postgres.connection import ConnectionSettings
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
-from dr_toolkit.repository.writer import SnapshotWriter
 
 _log = log.get("jobs.backup")
 _LOCK_WAIT_S = 2.0
@@ -49,21 +48,23 @@ def take(
         source = server_facts.facts(session)
         chosen = tools.choose(session.info.server_version, settings.programs, tls=settings.tls_required)
         progress.start(server_facts.data_size(session), name)
-    with SnapshotWriter(repository, name, wanted.kind, full=full) as writer:
-        _stage("started", component=name, parent=writer.parent.id if writer.parent else None)
-        made = dump.dump_database(
-            settings,
-            writer,
-            chosen,
-            encoding=source["encoding"],
-            check_source=wanted.check_source,
-            on_bytes=progress.advance,
-        )
-        _stage("source read", component=name, bytes=writer.bytes_source)
-        facts = {**source, "tables": len(made.archive.tables), "checked": made.checked}
-        taken = writer.commit(facts, made.warnings)
-        _stage("committed", component=name, snapshot=taken.id)
-        return taken
+    began = (
+        repository.store.now()
+    )  # before the dump's own moment: a snapshot must not claim to be newer than its data
+    with dump.running(
+        settings, chosen, encoding=source["encoding"], check_source=wanted.check_source
+    ) as running:
+        # pg_dump asks the server for a while before it writes: time enough for these imports, too.
+        from dr_toolkit.repository.writer import SnapshotWriter  # noqa: PLC0415
+
+        with SnapshotWriter(repository, name, wanted.kind, full=full, began=began) as writer:
+            _stage("started", component=name, parent=writer.parent.id if writer.parent else None)
+            made = running.write(writer, on_bytes=progress.advance)
+            _stage("source read", component=name, bytes=writer.bytes_source)
+            facts = {**source, "tables": len(made.archive.tables), "checked": made.checked}
+            taken = writer.commit(facts, made.warnings)
+            _stage("committed", component=name, snapshot=taken.id)
+            return taken
 
 
 @contextmanager

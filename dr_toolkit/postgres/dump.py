@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -14,7 +15,7 @@ from dr_toolkit.postgres.connection import ConnectionSettings, credentials
 from dr_toolkit.postgres.dump_check import SourceSnapshot, source_snapshot
 from dr_toolkit.postgres.dump_environment import comparable
 from dr_toolkit.postgres.dump_wait import FIRST_S, lock_holders, told_while_waiting
-from dr_toolkit.postgres.globals import read_globals, write_globals
+from dr_toolkit.postgres.globals import Globals, read_globals, write_globals
 from dr_toolkit.postgres.server import LARGE_OBJECTS
 from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.entries import EntrySink
@@ -55,50 +56,111 @@ class Dump:
     warnings: tuple[str, ...]
 
 
-def dump_database(
+class RunningDump:
+    """A ``pg_dump`` that was started and is read by `write`; made by `running`."""
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        tools: Tools,
+        pipe: process.Pipe,
+        snapshot: SourceSnapshot | None,
+        lock_wait_s: float,
+    ) -> None:
+        self._settings = settings
+        self._tools = tools
+        self._pipe = pipe
+        self._snapshot = snapshot
+        self._lock_wait_s = lock_wait_s
+
+    def write(
+        self, sink: EntrySink, *, tell_after_s: float = FIRST_S, on_bytes: Callable[[int], None] | None = None
+    ) -> Dump:
+        """Write the archive's entries, then the globals. Whoever opened the sink commits or aborts it.
+
+        Args:
+            sink: takes the entries.
+            tell_after_s: how long ``pg_dump`` may wait before the log tells whom it waits for.
+            on_bytes: told the number of bytes after each read, for progress.
+
+        Raises:
+            SourceUnreachable: the server went away.
+            SourceError: ``pg_dump`` failed, ended early, or the source has other rows than the dump.
+            UnknownFormat: ``pg_dump`` wrote an archive that is not known.
+        """
+        # pg_dumpall's few questions are asked while the tables are read: at the end everybody would wait for them.
+        with ThreadPoolExecutor(1, thread_name_prefix="drctl-globals") as beside:
+            archive, asked = self._archive(sink, beside, tell_after_s, on_bytes)
+            _log.debug("archive read", tables=len(archive.tables), bytes=archive.size)
+            if self._snapshot is not None:
+                self._snapshot.compare(archive.tables)
+            try:
+                found = asked.result()
+            except ProgramError as error:
+                raise _explained(error, self._settings) from error
+        write_globals(found, sink)
+        warnings = self._settings.warnings + found.warnings
+        return Dump(archive, self._tools, self._snapshot is not None, warnings)
+
+    def _archive(
+        self,
+        sink: EntrySink,
+        beside: Executor,
+        tell_after_s: float,
+        on_bytes: Callable[[int], None] | None,
+    ) -> tuple[DumpedArchive, Future[Globals]]:
+        # pg_dump asks the server for a while before it writes: time enough to import numpy.
+        from dr_toolkit.postgres.archive import open_archive  # noqa: PLC0415
+        from dr_toolkit.postgres.dump_entries import write_archive  # noqa: PLC0415
+
+        pipe, settings = self._pipe, self._settings
+        try:
+            with told_while_waiting(settings, self._lock_wait_s, first_s=tell_after_s):
+                opened = open_archive(cast("Readable", pipe.stdout), on_bytes=on_bytes)
+            asked = beside.submit(read_globals, settings, self._tools)
+            archive = write_archive(opened, sink)
+        except SourceError:
+            # Where the stream has ended, pg_dump says why. Where it has not, pg_dump would wait for us for ever.
+            if pipe.stdout is not None and not pipe.stdout.read(1):
+                _finish(pipe, settings)
+            raise
+        _finish(pipe, settings)
+        return archive, asked
+
+
+@contextmanager
+def running(
     settings: ConnectionSettings,
-    sink: EntrySink,
     tools: Tools,
     *,
     encoding: str | None = None,
     check_source: bool = False,
     lock_wait_s: float = LOCK_WAIT_S,
-    tell_after_s: float = FIRST_S,
-    on_bytes: Callable[[int], None] | None = None,
-) -> Dump:
-    """Dump a database into a sink: the archive's entries, then the globals. Whoever opened the sink commits or aborts it.
+) -> Iterator[RunningDump]:
+    """Start ``pg_dump``, which asks the server for a while before there is anything to read; it ends with the block.
 
     Args:
         settings: the source.
-        sink: takes the entries.
         tools: client programs that fit the source (`tools.choose`).
         encoding: the database's own. Without it ``pg_dump`` writes in what the role's settings ask for, and no later dump has
             the same digests.
         check_source: also count every table's rows by SQL, in the same snapshot.
         lock_wait_s: how long to wait for a table that somebody has locked.
-        tell_after_s: how long it may wait before the log tells whom it waits for.
-        on_bytes: told the number of bytes after each read, for progress.
 
     Raises:
         SourceUnreachable: the server went away.
-        SourceError: ``pg_dump`` failed, ended early, or the source has other rows than the dump.
-        UnknownFormat: ``pg_dump`` wrote an archive that is not known.
+        ProgramError: ``pg_dump`` cannot be started.
     """
     with ExitStack() as stack:
         snapshot = stack.enter_context(source_snapshot(settings)) if check_source else None
-        arguments = _arguments(tools, lock_wait_s, encoding, snapshot)
-        archive = _dump(
-            settings, sink, arguments, tools, on_bytes, lock_wait_s=lock_wait_s, tell_after_s=tell_after_s
+        env = stack.enter_context(credentials(settings))
+        pipe = process.Pipe(
+            _arguments(tools, lock_wait_s, encoding, snapshot),
+            env=comparable(env) | dict(tools.env),
+            bulk=True,
         )
-        _log.debug("archive read", tables=len(archive.tables), bytes=archive.size)
-        if snapshot is not None:
-            snapshot.compare(archive.tables)
-    try:
-        found = read_globals(settings, tools)
-    except ProgramError as error:
-        raise _explained(error, settings) from error
-    write_globals(found, sink)
-    return Dump(archive, tools, check_source, settings.warnings + found.warnings)
+        stack.enter_context(pipe)
+        yield RunningDump(settings, tools, pipe, snapshot, lock_wait_s)
 
 
 def _arguments(
@@ -114,34 +176,6 @@ def _arguments(
     if encoding:
         arguments.append(f"--encoding={encoding}")
     return [*arguments, f"--snapshot={snapshot.name}"] if snapshot else arguments
-
-
-def _dump(
-    settings: ConnectionSettings,
-    sink: EntrySink,
-    arguments: list[str],
-    tools: Tools,
-    on_bytes: Callable[[int], None] | None,
-    *,
-    lock_wait_s: float,
-    tell_after_s: float,
-) -> DumpedArchive:
-    with credentials(settings) as env, process.Pipe(arguments, env=comparable(env) | dict(tools.env)) as pipe:
-        # pg_dump asks the server for a while before it writes: time enough to import numpy.
-        from dr_toolkit.postgres.archive import open_archive  # noqa: PLC0415
-        from dr_toolkit.postgres.dump_entries import write_archive  # noqa: PLC0415
-
-        try:
-            with told_while_waiting(settings, lock_wait_s, first_s=tell_after_s):
-                opened = open_archive(cast("Readable", pipe.stdout), on_bytes=on_bytes)
-            archive = write_archive(opened, sink)
-        except SourceError:
-            # Where the stream has ended, pg_dump says why. Where it has not, pg_dump would wait for us for ever.
-            if pipe.stdout is not None and not pipe.stdout.read(1):
-                _finish(pipe, settings)
-            raise
-        _finish(pipe, settings)
-        return archive
 
 
 def _finish(pipe: process.Pipe, settings: ConnectionSettings) -> None:

@@ -108,7 +108,10 @@ def opened(
         *("--format=custom", "--compress=0", "--no-password"),
         *options,
     ]
-    with credentials(settings) as env, process.Pipe(argv, env=comparable(env) | dict(tools.env)) as pipe:
+    with (
+        credentials(settings) as env,
+        process.Pipe(argv, env=comparable(env) | dict(tools.env), bulk=True) as pipe,
+    ):
         if started is not None:
             started(pipe)
         try:

@@ -51,6 +51,7 @@ class SnapshotWriter:
         ordered: whether entries come in ascending order of path, as ``EntrySink`` wants. Without it they may come in any order, each path
             once, and their records are kept aside until the commit.
         read_back: content of entries whose path begins so is stored by this run, and read again from the storage before the commit.
+        began: the store's time when the source began to be read, if that was before this.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class SnapshotWriter:
         full: bool = False,
         ordered: bool = True,
         read_back: str | None = None,
+        began: datetime | None = None,
     ) -> None:
         self._repository = repository
         self._component = component
         self._kind = kind
-        self._started = repository.store.now()
+        self._started = began or repository.store.now()
         self.snapshots, failures = repository.snapshots(component)
         for failure in failures:
             if failure.fault == "missing":

@@ -21,11 +21,11 @@ from dr_toolkit.errors import DrctlError, SourceError, SourceUnreachable
 from dr_toolkit.postgres import server
 from dr_toolkit.postgres.archive import contents, restore_stream, row_multiset
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials, resolve
-from dr_toolkit.postgres.dump import dump_database
 from dr_toolkit.postgres.dump_check import source_snapshot
 from dr_toolkit.postgres.server_facts import data_size, facts
 from dr_toolkit.postgres.tools import Tools, choose, installed, server_tools
 from tests.fakes import MemorySink, MemorySource
+from tests.restoring import dump_database
 
 PASSWORD = "pa:ss\\word " + secrets.token_hex(4)
 

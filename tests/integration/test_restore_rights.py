@@ -5,8 +5,8 @@ from devstack.postgres import PostgresServer
 from dr_toolkit import clock
 from dr_toolkit.postgres import restore, restore_plan, restore_verify, swap, swap_plan, tools
 from dr_toolkit.postgres.connection import resolve
-from dr_toolkit.postgres.dump import dump_database
 from tests.fakes import MemorySink, MemorySource
+from tests.restoring import dump_database
 
 
 def test_a_role_that_is_no_superuser_restores_and_swaps(postgres: PostgresServer) -> None:

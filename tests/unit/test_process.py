@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +140,24 @@ def test_pipe_is_enlarged():
         while not pipe.stderr_tail() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert pipe.stderr_tail() == "done\n"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_bulk_output_is_the_same_with_or_without_stdbuf(tmp_path, there):
+    """Coreutils' stdbuf only saves calls: where it is not installed the program runs as it is, under its own name."""
+    for name in ("seq", *(["stdbuf"] if there else [])):
+        found = shutil.which(name)
+        assert found is not None
+        (tmp_path / name).symlink_to(found)
+    with Pipe(["seq", "300000"], env={"PATH": str(tmp_path)}, bulk=True) as pipe:
+        assert pipe.stdout is not None
+        assert pipe.stdout.read() == b"".join(b"%d\n" % number for number in range(1, 300_001))
+        pipe.finish()
+    with Pipe(["seq", "x"], env={"PATH": str(tmp_path)}, bulk=True) as pipe:
+        assert pipe.stdout is not None
+        assert pipe.stdout.read() == b""
+        with pytest.raises(ProgramError, match=r'^"seq" ended with exit status 1'):
+            pipe.finish()
 
 
 def test_finish_after_much_output_still_fails():
