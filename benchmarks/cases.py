@@ -126,16 +126,19 @@ def restore(site: Site, rounds: int) -> Results:
 
 
 def memory(site: Site) -> Results:
-    """Memory of one backup and one restore.
+    """Memory of one backup to each storage, and of one restore.
 
     Args:
         site: servers and database.
     """
+    config = site.new_repository("s3")
+    distant = site.drctl(config, "backup", COMPONENT)
+    site.remove_repository(config)
     config = site.new_repository("disk")
     backup = site.drctl(config, "backup", COMPONENT)
     restored = _dropped(site, lambda: site.drctl(config, "restore", COMPONENT, "--to", RESTORED))
     site.remove_repository(config)
-    return {"backup": [backup], "restore": [restored]}
+    return {"backup, to the S3 server": [distant], "backup, to disk": [backup], "restore": [restored]}
 
 
 def _dropped(site: Site, work: Contender) -> Run:

@@ -27,7 +27,9 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=100_000, help="small ones in a bucket (100000)")
     parser.add_argument("--cluster", type=float, default=2000, metavar="MB", help="of a cluster (2000)")
     parser.add_argument(
-        "--big", action="store_true", help=f"only memory: one backup and one restore of {BIG_MB} MB"
+        "--big",
+        action="store_true",
+        help=f"only memory: a backup to each storage and a restore of {BIG_MB} MB",
     )
     asked = parser.parse_args()
     if asked.rounds < 1 or asked.size <= 0:

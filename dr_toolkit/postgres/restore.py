@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -153,7 +154,16 @@ class _Restore:
         self._names = {e.dump_id: (e.namespace or "", e.tag) for e in toc.entries if e.desc == "TABLE DATA"}
         limit = sample.seconds if sample else None
         self._latest = None if limit is None else clock.monotonic() + limit
-        self._digesting: list[Future[None]] = []
+        section = [entry.dump_id for entry in restore_plan.in_section(toc, "post-data")]
+        self._section = section if sample is None else sampling.post_data_ids(toc, sample)
+        self._readers = {
+            dump_id: needed
+            for dump_id, needed in restore_plan.beside_readers(toc).items()
+            if dump_id in frozenset(self._section)
+        }
+        self._waiting = dict(self._readers)
+        self._lock = threading.Lock()
+        self._beside: list[Future[None]] = []
         self.loaded: list[DataUnit] = []
 
     def all(self, units: Sequence[DataUnit]) -> dict[str, float]:
@@ -209,26 +219,33 @@ class _Restore:
         names = [self._names[dump_id] for dump_id in unit.dump_ids if dump_id in self._names]
         if self._early is not None and self._early.loaded(names):
             # Behind everything that is still to be loaded: so all threads load as long as there is something to load.
-            self._digesting.append(pool.submit(self._early.work))
+            self._beside += [pool.submit(self._early.work), pool.submit(self._early_indexes)]
+
+    def _early_indexes(self) -> None:
+        """Build the indexes of tables that are loaded. Half of the programs: the others load, or read for digests."""
+        with self._lock:
+            there = {dump_id for unit in self.loaded for dump_id in unit.dump_ids}
+            ready = [dump_id for dump_id, needed in self._waiting.items() if needed and needed <= there]
+            for dump_id in ready:
+                del self._waiting[dump_id]
+        self._build(ready, jobs=max(1, self._jobs // 2))
 
     def _post_data(self) -> None:
         self._progress.start(None, "building indexes and constraints")
-        chosen: Sequence[int] | None = (
-            None if self._sample is None else sampling.post_data_ids(self._toc, self._sample)
-        )
-        if self._digesting:
-            section = chosen or [e.dump_id for e in restore_plan.in_section(self._toc, "post-data")]
-            beside = frozenset(restore_plan.beside_readers(self._toc))
-            self._build([dump_id for dump_id in section if dump_id in beside])
-            for digesting in self._digesting:
-                digesting.result()
-            chosen = [dump_id for dump_id in section if dump_id not in beside]
-        self._build(chosen)
+        if not self._beside:
+            self._build(None if self._sample is None else self._section, jobs=self._jobs)
+            return
+        with self._lock:
+            ready, self._waiting = list(self._waiting), {}
+        self._build(ready, jobs=self._jobs)
+        for future in self._beside:
+            future.result()
+        self._build([one for one in self._section if one not in self._readers], jobs=self._jobs)
 
-    def _build(self, dump_ids: Sequence[int] | None) -> None:
+    def _build(self, dump_ids: Sequence[int] | None, *, jobs: int) -> None:
         """Run these entries of the last section; None for all of it."""
         # Parallel pg_restore wants a file that it can seek in. The table of contents alone will do: there is no data after it.
-        options = ["--section=post-data", f"--jobs={self._jobs}"]
+        options = ["--section=post-data", f"--jobs={jobs}"]
         with _private_file("toc", self._toc.raw) as path:
             if dump_ids is None:
                 self._runner.run("indexes and constraints", [*options, path])

@@ -81,18 +81,30 @@ def in_section(toc: Toc, section: str) -> tuple[TocEntry, ...]:
     return tuple(found)
 
 
-def beside_readers(toc: Toc) -> tuple[int, ...]:
-    """Entries of the last section that may run while their tables are read: plain indexes, which lock out writers alone.
+_BESIDE_READERS = frozenset({"INDEX", "MATERIALIZED VIEW DATA"})
+"""What locks out writers of a table alone. Everything else of the last section (keys, triggers, rules) locks out readers too."""
 
-    Everything else there (keys, triggers, rules) locks out readers too, or may need what does.
+
+def beside_readers(toc: Toc) -> dict[int, frozenset[int]]:
+    """Entries of the last section that may run while their tables are read, each with the tables whose rows it needs.
+
+    What depends on an entry that may not is not among them.
     """
     section = in_section(toc, "post-data")
+    with_rows = {
+        dependency: entry.dump_id
+        for entry in toc.entries
+        if entry.desc == "TABLE DATA"
+        for dependency in entry.dependencies
+    }
     ids = {entry.dump_id for entry in section}
-    return tuple(
-        entry.dump_id
-        for entry in section
-        if entry.desc == "INDEX" and entry.section == "post-data" and ids.isdisjoint(entry.dependencies)
-    )
+    found: dict[int, frozenset[int]] = {}
+    for entry in section:
+        before = ids.intersection(entry.dependencies)
+        if entry.desc in _BESIDE_READERS and entry.section == "post-data" and before <= found.keys():
+            needed = {with_rows[one] for one in entry.dependencies if one in with_rows}
+            found[entry.dump_id] = frozenset(needed.union(*(found[one] for one in before)))
+    return found
 
 
 def data_units(

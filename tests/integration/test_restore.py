@@ -19,9 +19,10 @@ from dr_toolkit import process
 from dr_toolkit.errors import Damaged, Interrupted, TargetError
 from dr_toolkit.log import NoProgress
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
+from dr_toolkit.postgres.early_digests import FROM_BYTES, EarlyDigests, worth_it
 from dr_toolkit.postgres.restore import exact_archive, restore_into
 from dr_toolkit.postgres.restore_plan import toc_of
-from dr_toolkit.postgres.restore_verify import compare_restored
+from dr_toolkit.postgres.restore_verify import compare_restored, expected_facts
 from dr_toolkit.postgres.sample import Sample
 from dr_toolkit.postgres.tools import Tools, installed
 from tests.restoring import ChangedSource, settings_of, snapshot, table_is, tools_of
@@ -74,16 +75,22 @@ def restoring_programs() -> list[int]:
 
 
 @pytest.mark.parametrize("fill", [fill_console_like, unusual_database])
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_a_restored_database_is_the_one_that_was_dumped(running, new, fill, jobs):
-    """Definitions, owners, privileges, rows, sequences and large objects come back, whatever the number of jobs."""
+@pytest.mark.parametrize(("jobs", "at_least"), [(1, FROM_BYTES), (3, 0)])
+def test_a_restored_database_is_the_one_that_was_dumped(running, new, fill, jobs, at_least):
+    """Definitions, owners, privileges, rows, sequences and large objects come back, whatever the number of jobs.
+
+    Also where digests are taken and indexes are built while other tables are loaded.
+    """
     source_name, target = new(), settings_of(running, new())
     fill(running.dsn(source_name), **({"scale": 0.05} if fill is fill_console_like else {}))
     source = snapshot(running, source_name)
-    report = restore_into(source, target, tools_of(running), jobs=jobs)
+    wanted = worth_it(expected_facts(source, toc_of(source)), at_least=at_least)
+    early = EarlyDigests(target, tools_of(running), wanted)
+    report = restore_into(source, target, tools_of(running), jobs=jobs, early=early)
     assert report.tables > 3
     assert report.bytes == sum(info.size for info in source.entries("archive/data/"))
-    differences = compare_restored(source, toc_of(source), target, tools_of(running))
+    assert early.taken == wanted
+    differences = compare_restored(source, toc_of(source), target, tools_of(running), early=early)
     assert [one.text for one in differences if one.severity == "failure"] == []
 
 
@@ -263,8 +270,8 @@ def _execute(settings: ConnectionSettings, statement: str) -> None:
 
 
 def _snapshot_of(settings: ConnectionSettings, tools: Tools):
-    from dr_toolkit.postgres.dump import dump_database  # noqa: PLC0415
     from tests.fakes import MemorySink, MemorySource  # noqa: PLC0415
+    from tests.restoring import dump_database  # noqa: PLC0415
 
     sink = MemorySink()
     dump_database(settings, sink, tools)

@@ -82,19 +82,22 @@ def test_units_come_largest_first_and_in_the_archives_order_within():
         assert list(unit.dump_ids) == sorted(unit.dump_ids)
 
 
-def test_only_plain_indexes_run_beside_readers():
+def test_what_runs_beside_readers_waits_for_the_rows_that_it_needs():
     """Keys lock readers out; so does what belongs to one, and a comment goes with the entry before it."""
     contents = toc(
         entry(1, "TABLE", "t"),
-        entry(2, "TABLE DATA", "t", "data"),
+        entry(2, "TABLE DATA", "t", "data", dependencies=(1,)),
         entry(3, "CONSTRAINT", "t_pkey", "post-data", dependencies=(1,)),
         entry(4, "INDEX", "t_at", "post-data", dependencies=(1,)),
         entry(5, "COMMENT", "INDEX t_at", "none", dependencies=(4,)),
         entry(6, "INDEX", "of_a_key", "post-data", dependencies=(1, 3)),
         entry(7, "INDEX ATTACH", "t_at", "post-data", dependencies=(4,)),
         entry(8, "TRIGGER", "t_trigger", "post-data", dependencies=(1,)),
+        entry(9, "MATERIALIZED VIEW", "v"),
+        entry(10, "INDEX", "v_key", "post-data", dependencies=(9,)),
+        entry(11, "MATERIALIZED VIEW DATA", "v", "post-data", dependencies=(9, 4)),
     )
-    assert beside_readers(contents) == (4,)
+    assert beside_readers(contents) == {4: {2}, 10: set(), 11: {2}}
 
 
 def test_small_tables_share_a_program():
