@@ -1,6 +1,7 @@
 """The whole main job through the command line, on real servers: PostgreSQL, S3 and OpenBao."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -202,6 +203,20 @@ def test_one_table_comes_back_alone(site: Site, postgres: PostgresServer) -> Non
     dsn = postgres.create_database("console_e2e_one")
     site.json("restore", "console-db", "--table", "public.flyway_schema_history", "--to", "console_e2e_one")
     assert sql.rows(dsn, "SELECT count(*) > 100 FROM public.flyway_schema_history") == [(True,)]
+
+
+def test_programs_older_than_the_server_are_refused(
+    site: Site, postgres17_tls: PostgresServer, tmp_path: Path
+) -> None:
+    """Both versions are named, nothing is read, and no snapshot is made."""
+    older = Site(tmp_path / "older.yaml", site.secrets)
+    place = f"programs: {postgres17_tls.bin_dir}, database: console_e2e"
+    older.config.write_text(site.config.read_text().replace("database: console_e2e", place))
+    before = older.json("snapshots")["snapshots"]
+    [failure] = older.json("backup", code=1)["failures"]
+    assert "the server is PostgreSQL 18, and pg_dump must be of version 18 or newer" in failure["message"]
+    assert re.search(r"found 17\.\d+ in ", failure["message"])
+    assert older.json("snapshots")["snapshots"] == before
 
 
 def test_a_url_of_several_hosts_as_consoles_driver_writes_it(
