@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -133,36 +133,7 @@ _EPILOG = epilog(
 @click.option("--yes", is_flag=True, help="Do not ask; sessions in the live database may be ended.")
 @common
 @click.pass_obj
-def command(
-    context: Context,
-    component: str | None,
-    point: str | None,
-    snapshot_id: str | None,
-    at: datetime | None,
-    to: str | None,
-    tables: tuple[str, ...],
-    *,
-    no_swap: bool,
-    no_owner: bool,
-    jobs: int,
-    no_start: bool,
-    standby: bool,
-    recovery: tuple[str, ...],
-    tar: str | None,
-    prefix: str,
-    exact: bool,
-    history: str | None,
-    diff: bool,
-    dry_run: bool,
-    resume: bool,
-    undo: bool,
-    cleanup: bool,
-    no_scale: bool,
-    take_over: bool,
-    scale_timeout: timedelta | None,
-    mapping: tuple[str, ...],
-    yes: bool,
-) -> None:
+def command(context: Context, /, component: str | None, **given: Any) -> None:
     """Bring a component back, beside what is live; or everything; or, without arguments, show what can be restored.
 
     The snapshot goes into a new database, is compared with the source's digests, and only then gets the live name; the replaced
@@ -171,56 +142,64 @@ def command(
     written. Needs a recipient with the role "read"; --undo and --cleanup need no repository.
     """
     context.configure_log()
-    everything = (point, resume, no_scale, take_over, scale_timeout, mapping)
-    if undo or cleanup:
-        others = (snapshot_id, at, to, tables, no_swap, no_owner, no_start, tar, prefix, exact, history, diff)
-        if any((*others, standby, recovery)) or any(everything) or (undo and cleanup):
+    dry_run, yes = given["dry_run"], given["yes"]
+    if given["undo"] or given["cleanup"]:
+        if _any(given, (*_ONE, *_CHOICE, *_EVERYTHING)) or (given["undo"] and given["cleanup"]):
             raise click.UsageError("--undo and --cleanup go with COMPONENT, --dry-run and --yes only")
         from dr_toolkit.cli import restore_back
 
-        back = restore_back.undo if undo else restore_back.cleanup
+        back = restore_back.undo if given["undo"] else restore_back.cleanup
         back(context, component, dry_run=dry_run, yes=yes)
         return
-    if snapshot_id is not None and at is not None:
+    if given["snapshot_id"] is not None and given["at"] is not None:
         raise click.UsageError("choose one of --snapshot and --at")
-    if tables and (to is None or to.startswith("file:")):
+    if given["tables"] and (given["to"] is None or given["to"].startswith("file:")):
         raise click.UsageError("--table needs --to with the name or URL of a database")
     if component is None:
-        mine = (snapshot_id, to, tables, no_swap, no_owner, no_start, tar, prefix, exact, history, diff)
-        if any((*mine, standby, recovery)):
+        if _any(given, (*_ONE, "snapshot_id")):
             raise click.UsageError("name the COMPONENT that this option is for")
-        options = restore_platform.Options(dry_run, yes, resume, no_scale, take_over, scale_timeout, mapping)
-        restore_platform.whole(context, point, at, options)
+        wanted = (given[name] for name in ("resume", "no_scale", "take_over", "scale_timeout", "mapping"))
+        options = restore_platform.Options(dry_run, yes, *wanted)
+        restore_platform.whole(context, given["point"], given["at"], options)
         return
-    if any(everything):
+    if _any(given, _EVERYTHING):
         raise click.UsageError(
             "--point, --resume, --no-scale, --take-over, --scale-timeout and --map are for everything: leave the COMPONENT out"
         )
-    from dr_toolkit.jobs import restore
-
-    request = restore.Request(
-        component,
-        snapshot_id,
-        at,
-        to,
-        tables,
-        not no_swap,
-        no_owner,
-        jobs,
-        start=not no_start,
-        prefix=prefix,
-        exact=exact,
-        diff=diff,
-        history=history,
-        standby=standby,
-        recovery=recovery,
-    )
-    if tar:
-        if any((to, tables, no_swap, no_owner, no_start, standby, recovery, prefix, exact, history, diff)):
+    request = _request(component, given)
+    if given["tar"]:
+        if _any(given, [name for name in _ONE if name != "tar"]):
             raise click.UsageError("--tar goes with COMPONENT, --snapshot, --at and --dry-run only")
         restore_tar.whole(context, request, dry_run=dry_run)
         return
     _one(context, request, dry_run=dry_run, yes=yes)
+
+
+_EVERYTHING = ("point", "resume", "no_scale", "take_over", "scale_timeout", "mapping")
+_CHOICE = ("snapshot_id", "at")
+_ONE = (
+    *("to", "tables", "no_swap", "no_owner", "no_start", "standby", "recovery", "tar"),
+    *("prefix", "exact", "history", "diff"),
+)
+"""Options for a restore of everything; which snapshot; and for that of one component."""
+
+
+def _any(given: Mapping[str, Any], names: Iterable[str]) -> bool:
+    return any(given[name] for name in names)
+
+
+def _request(component: str, given: Mapping[str, Any]) -> Request:
+    from dr_toolkit.jobs import restore
+
+    same = ("to", "tables", "no_owner", "jobs", "prefix", "exact", "history", "diff", "standby", "recovery")
+    return restore.Request(
+        component,
+        given["snapshot_id"],
+        given["at"],
+        swap=not given["no_swap"],
+        start=not given["no_start"],
+        **{name: given[name] for name in same},
+    )
 
 
 def _one(context: Context, request: Request, *, dry_run: bool, yes: bool) -> None:
