@@ -12,6 +12,7 @@ from dr_toolkit.cli.options import common, epilog, rehearsal_options
 
 _EPILOG = epilog(
     "drctl rehearse console --to-version 1.48.0",
+    "drctl rehearse console --to-version 1.48.0 --dry-run",
     "drctl rehearse --image registry.example.com/conduktor-console:1.48.0",
     "drctl rehearse console --chart ./console-1.33.0.tgz --values values.yaml",
     codes=(0, 1, 2, 3, 5, 130, 143),
@@ -30,6 +31,9 @@ _EPILOG = epilog(
     metavar="ID",
     help="Restore this snapshot of Console's main database; else its newest good one.",
 )
+@click.option(
+    "--dry-run", is_flag=True, help="Only show what would be started, and with what; change nothing."
+)
 @common
 @click.pass_obj
 def command(
@@ -40,6 +44,8 @@ def command(
     chart: Path | None,
     values: tuple[Path, ...],
     snapshot_id: str | None,
+    *,
+    dry_run: bool,
 ) -> None:
     """Try an upgrade on a restored copy of the database: code 0, or 3 with the reasons.
 
@@ -55,6 +61,10 @@ def command(
     wanted = Wanted(release, to_version, image, Chart(chart, values) if chart else None)
     config = context.load_config()
     with opening.opened_repository(config) as repository:
+        if dry_run:
+            planned = rehearsal.plan(config, repository, wanted, snapshot_id)
+            context.emit(rehearsal_text.plan_document(planned), rehearsal_text.plan(planned))
+            return
         done = rehearsal.alone(config, repository, wanted, snapshot_id, context.progress())
     context.emit(rehearsal_text.alone_document(done), rehearsal_text.alone(done))
     if not done.passed:

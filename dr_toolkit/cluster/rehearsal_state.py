@@ -44,16 +44,23 @@ def judge(
         return _of_pod(pods[0])
     refused = newest_event(events, "FailedCreate")
     if refused:
-        return Guest(
-            "over" if _failed(job) else "waiting",
-            f"the Pod is refused: {refused}",
-            "raise verify.namespace.quota, or lower rehearsal.memory and rehearsal.cpu",
-        )
+        return _refused(refused, given_up=_failed(job))
     return (
         Guest("over", "its Job failed before a Pod was made")
         if _failed(job)
         else Guest("waiting", "no Pod was made yet")
     )
+
+
+def _refused(text: str, *, given_up: bool) -> Guest:
+    """The API takes no Pod of it: for good where the level of the namespace forbids it, else until there is room."""
+    hint = None
+    if "PodSecurity" in text:
+        hint = "a rehearsal runs at the restricted level: let the chart's securityContext run it as an ordinary user"
+    elif "quota" in text:
+        hint = "raise verify.namespace.quota, or lower rehearsal.memory and rehearsal.cpu"
+    over = given_up or "PodSecurity" in text
+    return Guest("over" if over else "waiting", f"the Pod is refused: {text}", hint)
 
 
 def _of_pod(pod: Mapping[str, Any]) -> Guest:

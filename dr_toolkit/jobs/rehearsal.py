@@ -12,6 +12,7 @@ from dr_toolkit import clock, log
 from dr_toolkit.cluster import rehearsal_environment, rehearsal_log, rehearsal_shape
 from dr_toolkit.cluster.client import Cluster
 from dr_toolkit.cluster.rehearsal import Limits, Ready, Rehearsal, Seen
+from dr_toolkit.cluster.rehearsal_environment import Given
 from dr_toolkit.cluster.rehearsal_objects import Start
 from dr_toolkit.cluster.rehearsal_shape import Shape
 from dr_toolkit.cluster.scratch_objects import Guest, Order
@@ -301,6 +302,49 @@ class Alone:
         return self.outcome is not None and self.outcome.passed
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a rehearsal would start, and with what.
+
+    Attributes:
+        target: what is tried.
+        snapshot: that would be restored.
+        image: of the new version.
+        shape: the workload.
+        given: what its container would get; of its values only names are for people.
+    """
+
+    target: Target
+    snapshot: Snapshot
+    image: str
+    shape: Shape
+    given: Given
+
+
+def plan(config: Config, repository: Repository, wanted: Wanted, snapshot_id: str | None) -> Planned:
+    """Find everything that a rehearsal needs. Changes nothing.
+
+    Raises:
+        ConfigError, TargetError: it cannot be tried.
+        SnapshotMissing: there is no such snapshot.
+    """
+    target, found, shape, image = _chosen(config, repository, wanted, snapshot_id)
+    given = rehearsal_environment.prepare(shape, "", target.settings.environment)
+    return Planned(target, found, image, shape, given)
+
+
+def _chosen(
+    config: Config, repository: Repository, wanted: Wanted, snapshot_id: str | None
+) -> tuple[Target, Snapshot, Shape, str]:
+    target = target_of(config, wanted)
+    snapshots, _damaged = repository.snapshots()
+    own = [one for one in snapshots if one.header.component == target.component]
+    found = selection.choose(own, target.component, snapshot_id=snapshot_id)
+    newest = {one.header.component: one for one in snapshots if one.header.status == "good"}
+    shape, image = shape_of(config, repository, target, wanted, newest)
+    return target, found, shape, image
+
+
 def alone(
     config: Config, repository: Repository, wanted: Wanted, snapshot_id: str | None, progress: Progress
 ) -> Alone:
@@ -317,10 +361,5 @@ def alone(
         ConfigError, TargetError: it cannot be tried.
         SnapshotMissing: there is no such snapshot.
     """
-    target = target_of(config, wanted)
-    snapshots, _damaged = repository.snapshots()
-    own = [one for one in snapshots if one.header.component == target.component]
-    found = selection.choose(own, target.component, snapshot_id=snapshot_id)
-    newest = {one.header.component: one for one in snapshots if one.header.status == "good"}
-    shape, image = shape_of(config, repository, target, wanted, newest)
+    target, found, shape, image = _chosen(config, repository, wanted, snapshot_id)
     return Alone(*run(config, repository, found, target, shape, image, progress))

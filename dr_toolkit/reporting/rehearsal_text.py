@@ -9,7 +9,7 @@ from dr_toolkit.reporting import documents
 from dr_toolkit.reporting.text import duration, verification
 
 if TYPE_CHECKING:
-    from dr_toolkit.jobs.rehearsal import Alone, Outcome
+    from dr_toolkit.jobs.rehearsal import Alone, Outcome, Planned
 
 _STAGES = {
     "start": "it ran",
@@ -33,6 +33,35 @@ def alone_document(done: Alone) -> dict[str, Any]:
     return {
         "proof": documents.verification(done.proof),
         "rehearsal": None if done.outcome is None else document(done.outcome),
+    }
+
+
+def plan(planned: Planned) -> str:
+    """``drctl rehearse --dry-run``: names of variables, and no value."""
+    shape, given = planned.shape, planned.given
+    lines = [
+        f"would restore snapshot {planned.snapshot.id} of {planned.target.component} in a scratch namespace, and start",
+        f"  {planned.image} as {shape.workload} ({shape.source})",
+        f"  with {', '.join(sorted(given.environment))}",
+        *(f"  not as live: {note}" for note in given.notes),
+        "nothing was changed",
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def plan_document(planned: Planned) -> dict[str, Any]:
+    """The same for scripts."""
+    return {
+        "plan": {
+            "application": planned.target.name,
+            "component": planned.target.component,
+            "snapshot": planned.snapshot.id,
+            "image": planned.image,
+            "workload": planned.shape.workload,
+            "source": planned.shape.source,
+            "environment": sorted(planned.given.environment),
+            "not_as_live": list(planned.given.notes),
+        }
     }
 
 

@@ -138,6 +138,8 @@ def test_good_version_is_tried_on_a_copy(
     values = tmp_path / "new.yaml"
     values.write_text(yaml.safe_dump({"platform": {"image": {"tag": "good"}}}))
     chart = ("--chart", str(CHARTS / "console"), "--values", str(values))
+    planned = rehearsal.finish(rehearsal.start(None, "rehearse", "console", *chart, "--dry-run"), 0)["plan"]
+    assert rehearsal.scratch() == []
     answer = rehearsal.finish(rehearsal.start(None, "rehearse", "console", *chart), 0)
     tried = answer["rehearsal"]
 
@@ -145,6 +147,8 @@ def test_good_version_is_tried_on_a_copy(
     assert tried["passed"]
     assert tried["image"] == f"{CONSOLE}:good"
     assert tried["workload"] == "Deployment console"
+    assert (planned["image"], planned["source"]) == (tried["image"], tried["source"])
+    assert "CDK_DATABASE_URL" in planned["environment"]
     assert tried["source"] == "chart console"
     assert (tried["migrations"]["before"][0]["count"], tried["migrations"]["after"][0]["count"]) == (1, 2)
     assert {"start", "migrations", "health", "all"} <= set(tried["seconds"])

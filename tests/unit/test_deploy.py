@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 BASE = ROOT / "k8s-cronjobs"
 VERSION = "1.31"
 # Only these ask the Kubernetes API.
-WITH_TOKEN = {"pre-upgrade", "releases", "secrets"}
+WITH_TOKEN = {"pre-upgrade", "releases", "secrets", "verify"}
 KUSTOMIZATION = yaml.safe_load((BASE / "kustomization.yaml").read_text())
 
 

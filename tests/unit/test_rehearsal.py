@@ -252,6 +252,20 @@ def test_states_of_the_guest(words: str) -> None:
     assert words in (found.text or found.stage)
 
 
+@pytest.mark.parametrize(
+    ("message", "stage", "hint"),
+    [
+        ('violates PodSecurity "restricted:latest": runAsUser=0', "over", "securityContext"),
+        ("exceeded quota: drctl", "waiting", "verify.namespace.quota"),
+    ],
+)
+def test_a_pod_that_is_refused(message: str, stage: str, hint: str) -> None:
+    """What the namespace's level forbids is over at once; a quota may get room."""
+    found = rehearsal_state.judge({}, [], [{"reason": "FailedCreate", "message": message}])
+    assert (found.stage, message in found.text) == (stage, True)
+    assert hint in (found.hint or "")
+
+
 HISTORY = {"schema": "public", "count": 1, "failed": 0, "newest": "47 alerts", "failing": ""}
 WELL: dict[str, Any] = {
     "guest": Guest("healthy"),
