@@ -95,7 +95,7 @@ def prepare(shape: Shape, database_url: str, own: Mapping[str, str]) -> Given:
     for name, value in inside.environment.items():
         text = value.text
         if is_outward(name) or any(text and text.startswith(place) for place in hidden):
-            left_out.append(name)
+            left_out += [name] if name != DATABASE_URL else []
         elif value.origin.kind == "secret" or (text and redaction.looks_secret(name)):
             environment[name] = throw_away(name)
         elif text is None:
@@ -128,18 +128,20 @@ def throw_away(name: str) -> str:
     return f"Aa1!{secrets.token_urlsafe(18)}"
 
 
-def scrubbed(text: str) -> str:
-    """A configuration file of Console without what leads outside, and with throw-away values for its secrets."""
+def scrubbed(text: str) -> tuple[str, list[str]]:
+    """A configuration file of Console without what leads outside, and with throw-away values for its secrets; and what was left out."""
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError:
-        return text
+        return text, []
     if not isinstance(found, dict):
-        return text
+        return text, []
+    gone = [str(key) for key, value in found.items() if value and _plain(str(key)).startswith(OUTWARD)]
     kept = {key: value for key, value in found.items() if not _plain(str(key)).startswith(OUTWARD)}
-    if isinstance(kept.get("platform"), dict):
+    if isinstance(kept.get("platform"), dict) and "https" in kept["platform"]:
+        gone.append("platform.https")
         kept["platform"] = {key: value for key, value in kept["platform"].items() if key != "https"}
-    return str(yaml.safe_dump(_without_secrets(kept, ""), sort_keys=False, allow_unicode=True))
+    return str(yaml.safe_dump(_without_secrets(kept, ""), sort_keys=False, allow_unicode=True)), sorted(gone)
 
 
 def _without_secrets(value: Any, name: str) -> Any:
@@ -168,7 +170,10 @@ def _mounted(
         mounts.append(mount)
         if name in files:
             continue
-        files[name] = dict(_texts(shape, volume))
+        files[name] = {}
+        for path, text, gone in _texts(shape, volume):
+            files[name][path] = text
+            notes += [f"{path} is without {', '.join(gone)}"] if gone else []
         if "configMap" in volume and not files[name]:
             notes.append(
                 f"ConfigMap {volume['configMap'].get('name')} is not known here: its files are missing"
@@ -179,7 +184,7 @@ def _mounted(
     return mounts, files, notes
 
 
-def _texts(shape: Shape, volume: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _texts(shape: Shape, volume: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
     source = volume.get("configMap") or {}
     texts = shape.config_maps.get(str(source.get("name"))) or {}
     items = source.get("items") or [{"key": key, "path": key} for key in texts]
@@ -187,7 +192,7 @@ def _texts(shape: Shape, volume: Mapping[str, Any]) -> Iterator[tuple[str, str]]
         text = texts.get(str(item.get("key")))
         if text is not None:
             path = str(item.get("path"))
-            yield path, scrubbed(text) if path.endswith((".yaml", ".yml")) else text
+            yield (path, *scrubbed(text)) if path.endswith((".yaml", ".yml")) else (path, text, [])
 
 
 def _plain(name: str) -> str:

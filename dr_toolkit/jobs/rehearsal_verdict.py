@@ -51,7 +51,7 @@ def reasons(
         more = f", and {len(found.lines) - _SHOWN} more" if len(found.lines) > _SHOWN else ""
         made.append(
             Reason(
-                f"{found.count} errors in its log: {' | '.join(found.lines[:_SHOWN])}{more}",
+                f"{found.count} error{'s' if found.count > 1 else ''} in its log: {' | '.join(found.lines[:_SHOWN])}{more}",
                 "look at each; what is known to be harmless goes under rehearsal.expected_errors",
             )
         )

@@ -76,9 +76,7 @@ def text(outcome: Outcome) -> str:
             lines.append(f"    next: {reason.hint}")
     lines += [f"  {outcome.migrated}", f"  {times(outcome)}"]
     if outcome.expected:
-        lines.append(
-            f"  {outcome.expected} lines with the level ERROR were expected: the namespace is closed"
-        )
+        lines.append(f"  lines with the level ERROR that a closed namespace explains: {outcome.expected}")
     if not outcome.passed and outcome.lines:
         lines.append(f"  the end of its log ({len(outcome.lines)} lines in the JSON answer):")
         lines += [f"    {line}" for line in outcome.lines[-_SHOWN:]]

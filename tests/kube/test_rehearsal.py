@@ -209,7 +209,7 @@ NOS = {
     "broken": "a migration failed: [main] ERROR io.conduktor.Console - Migration V49__emails.sql failed",
     "recorded": "a migration failed: public: 49 emails",
     "sick": "its health endpoint did not answer within 4 s",
-    "loud": "1 errors in its log: [main] ERROR io.conduktor.Console - NullPointerException in AlertService",
+    "loud": "1 error in its log: [main] ERROR io.conduktor.Console - NullPointerException in AlertService",
     "crash": "its container ended with exit code 3",
     "dying": "its container ended with exit code 9",
     "none": f'the image "{CONSOLE}:none" cannot be pulled',

@@ -139,6 +139,7 @@ def test_what_it_is_given_leads_nowhere_and_holds_no_secret() -> None:
         "/opt/plugins is empty",
         "POD is not known",
         "left out: ",
+        "platform-config.yaml is without clusters, database, kafkasql, platform.https, sso",
     ):
         assert part in notes
     assert "throw-away" not in repr(given)
