@@ -130,10 +130,11 @@ def _inside(cluster: Cluster, namespace: str) -> tuple[float, float]:
     return bare, time.monotonic() - began
 
 
-def _row(name: str, runs: list[Run], bare: float) -> str:
-    seconds = statistics.median(one.seconds for one in runs)
+def _row(name: str, runs: list[Run], bare: list[Run]) -> str:
+    seconds, base = (statistics.median(one.seconds for one in these) for these in (runs, bare))
+    cpu, least = (statistics.median(one.cpu for one in these) for these in (runs, bare))
     memory = max(one.rss for one in runs) / 1e6
-    return f"| {name} | {seconds:.2f} | {seconds / bare:.2f} | {memory:.0f} |"
+    return f"| {name} | {seconds:.2f} | {seconds / base:.2f} | {cpu:.2f} | {cpu / least:.2f} | {memory:.0f} |"
 
 
 def main() -> None:
@@ -168,18 +169,18 @@ def main() -> None:
                         measure.drctl([drctl, "-c", str(config), "backup"], Servers(), env=env)
                     )
                     inside.append(_inside(cluster, small))
-            base = statistics.median(one.seconds for one in runs["bare"])
+            base = runs["bare"]
             lines += [
-                f"| {SMALL[0]} Secrets, {SMALL[1]} releases | s | of the bare list | memory MB |",
-                "| --- | ---: | ---: | ---: |",
+                f"| {SMALL[0]} Secrets, {SMALL[1]} releases | s | of the bare list | CPU s | of the bare list | memory MB |",
+                "| --- | ---: | ---: | ---: | ---: | ---: |",
             ]
             lines += [_row("bare list by the kubernetes library, a process", runs["bare"], base)]
             lines += [_row("kubectl get secrets -o json", runs["kubectl"], base)]
             lines += [_row("drctl backup of both kinds, a process", runs["drctl"], base)]
             pairs = [statistics.median(one[n] for one in inside) for n in (0, 1)]
-            lines += [f"| bare list by our client, no start of Python | {pairs[0]:.2f} | 1.00 | |"]
+            lines += [f"| bare list by our client, no start of Python | {pairs[0]:.2f} | 1.00 | | | |"]
             lines += [
-                f"| both kinds read, nothing stored, no start of Python | {pairs[1]:.2f} | {pairs[1] / pairs[0]:.2f} | |",
+                f"| both kinds read, nothing stored, no start of Python | {pairs[1]:.2f} | {pairs[1] / pairs[0]:.2f} | | | |",
                 "",
             ]
             print("\n".join(lines), flush=True)
