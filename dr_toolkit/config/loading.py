@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from dr_toolkit.config import descriptions
 from dr_toolkit.config.document import Document, Problem
 from dr_toolkit.config.models import Config
 from dr_toolkit.config.section import OF_PARENT
@@ -148,7 +149,9 @@ def _respelt(document: Document) -> tuple[Any, list[Problem]]:
 
 def schema() -> dict[str, Any]:
     """The configuration's JSON Schema, with a description of every field: for editors and for the reference."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    made = Config.model_json_schema()
+    descriptions.describe(made, Config)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
 def _problem(detail: ErrorDetails, document: Document) -> Problem:

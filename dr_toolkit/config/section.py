@@ -21,7 +21,7 @@ class Section(BaseModel):
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
+        defer_build=True,  # a part is made as a part of the whole, and not once more for itself
         validate_default=True,  # the checks of several fields run whether their own field is given or not
     )
 
