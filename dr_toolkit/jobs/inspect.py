@@ -94,6 +94,14 @@ def find(repository: Repository, wanted: str) -> Snapshot | Point:
         raise
 
 
+def lsn_of(found: Snapshot) -> str | None:
+    """Where the source's log stood: for a base backup where it ends, for a dump before it began. None where nothing is known."""
+    source = found.header.source
+    base = source.get("base")
+    lsn = (base.get("end_lsn") if isinstance(base, dict) else None) or source.get("lsn")
+    return lsn if isinstance(lsn, str) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """How one entry differs from the parent's: ``added``, ``removed``, ``changed`` or ``same``."""

@@ -229,7 +229,9 @@ def _taken(name: str, found: Snapshot, *, taken: bool) -> Check:
         return Check("backup", name, "failed", f'snapshot "{header.id}" is marked damaged')
     warnings = f"; {'; '.join(header.warnings)}" if header.warnings else ""
     how = "taken" if taken else "taken over, because it is fresh enough"
-    return Check("backup", name, "ok", f"{header.id} of {header.time}, {how}{warnings}")
+    lsn = inspect.lsn_of(found)
+    at = f" at LSN {lsn}" if lsn else ""
+    return Check("backup", name, "ok", f"{header.id} of {header.time}{at}, {how}{warnings}")
 
 
 def _rehearse(

@@ -21,6 +21,7 @@ _NAMES_LIMIT = 700
 _READ_ALL_DATA_FROM = 140_000
 _COLLATION_VERSIONS_FROM = 150_000
 
+_LSN = "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END)::text"
 _ROLE = """
     SELECT rolname, rolsuper, rolbypassrls, rolreplication,
            (SELECT bool_or(pg_has_role(current_user, r.oid, 'USAGE')) FROM pg_roles r WHERE r.rolname = 'pg_read_all_data')
@@ -83,6 +84,7 @@ def facts(connection: server.Connection) -> dict[str, Any]:
         "database_bytes": size,
         "data_checksums": checksums,
         "standby": standby,
+        "lsn": _lsn(connection),
         **_locale(connection, version),
         "extensions": _extensions(connection),
         "role": _role(connection, version),
@@ -92,6 +94,14 @@ def facts(connection: server.Connection) -> dict[str, Any]:
     if not_readable:
         found["not_readable"] = not_readable
     return found
+
+
+def _lsn(connection: server.Connection) -> str | None:
+    """Where the server's log stood: what was committed before it is in a dump that begins now. None where that right was taken away."""
+    try:
+        return _cut(server.query(connection, _LSN)[0][0])
+    except SourceError:
+        return None
 
 
 def data_size(connection: server.Connection) -> int:

@@ -38,6 +38,7 @@ def snapshot(found: Snapshot, proofs: Sequence[Evidence] = ()) -> dict[str, Any]
         "parent": header.parent,
         "status": header.status,
         "damaged_by": found.damaged_by,
+        "lsn": inspect.lsn_of(found),
         **_method(header.source),
         "bytes_source": header.bytes_source,
         "bytes_new": header.bytes_new,

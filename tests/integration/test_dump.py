@@ -571,6 +571,7 @@ def test_facts_are_complete_and_small(running, fresh):
     assert (found["database"], found["encoding"]) == (fresh, "UTF8")
     assert found["role"]["superuser"] is True
     assert found["database_bytes"] > 1_000_000
+    assert re.fullmatch(r"[0-9A-F]+/[0-9A-F]+", found["lsn"])
     assert any(name.startswith("plpgsql ") for name in found["extensions"]["names"])
     [migration] = found["flyway"]
     assert migration["version"]

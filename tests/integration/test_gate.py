@@ -127,7 +127,10 @@ def test_go_rests_on_a_restore_of_every_kind(tmp_path, postgres, s3_server, buck
     page, xml = tmp_path / "gate.html", tmp_path / "gate.xml"
     gate = site.gate("--point", "before-48", "--keep", "30d", "--report", str(page), "--junit", str(xml))
     assert (gate["go"], gate["reasons"], gate["point"]["name"], site.pins()) == (True, [], "before-48", 1)
-    assert {s["component"] for s in gate["snapshots"]} == {"console-db", "console-base", "cortex"}
+    assert {s["component"]: bool(s["lsn"]) for s in gate["snapshots"]} == {
+        "console-db": True, "console-base": True, "cortex": False
+    }  # fmt: skip
+    assert sum(" at LSN " in c["text"] for c in gate["checks"] if c["check"] == "backup") == 2
     proofs = [c for c in gate["checks"] if c["check"] == "proof"]
     assert len(proofs) == 3
     for shown in site.json("snapshots")["snapshots"]:
