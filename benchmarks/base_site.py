@@ -252,7 +252,7 @@ class BaseSite:
             self.s3.create_bucket(bucket)
             repository = PGBACKREST_S3.format(
                 bucket=bucket,
-                host=self.s3.host,
+                host="localhost",  # it looks for no address in a certificate
                 port=self.s3.port,
                 region=self.s3.region,
                 key=self.s3.access_key,
@@ -302,7 +302,9 @@ class BaseSite:
     def barman(self, config: Path, *arguments: str) -> Run:
         """Run Barman."""
         argv = [programs.installed_script("barman") or "barman", "-q", "-c", str(config), *arguments]
+        before = tree_size(config.parent / "home" / "bench" / "base")
         run, _out = pipeline([argv], self.servers, env=self.env)
+        run.stored = tree_size(config.parent / "home" / "bench" / "base") - before
         return run
 
     def start_and_stop(self, directory: Path) -> Run:
@@ -332,12 +334,15 @@ def tree_size(place: Path) -> int:
 
 
 def missing_peers() -> list[str]:
-    """What the peers lack on this machine, each with how to get it."""
+    """What this machine lacks for the work, each with how to get it."""
     missing = []
     if shutil.which("pgbackrest") is None:
         missing.append("the program pgbackrest (apt-get install pgbackrest)")
-    if programs.installed_script("barman") is None:
-        missing.append("the program barman (pip install '.[bench]')")
     if not versions.installed(15):
         missing.append("PostgreSQL 15 (apt-get install postgresql-15)")
     return missing
+
+
+def has_barman() -> bool:
+    """Whether Barman is here (``pip install barman``, which builds psycopg2: so it is in no extra)."""
+    return programs.installed_script("barman") is not None

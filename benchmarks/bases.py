@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import table
-from benchmarks.base_site import CHANGES, COMPONENT, BaseSite
+from benchmarks.base_site import CHANGES, COMPONENT, BaseSite, has_barman
 from benchmarks.cases import Contender, Results, interleaved
 from benchmarks.measure import Run
 from benchmarks.site import Store
@@ -63,7 +63,7 @@ def full(site: BaseSite, rounds: int, store: Store = "disk") -> dict[str, Result
         return run
 
     contenders: dict[str, Contender] = {"drctl backup": ours, "pgbackrest backup": pgbackrest}
-    if store == "disk":
+    if store == "disk" and has_barman():
         contenders["barman backup (not encrypted)"] = barman
     return {f"a full, to {store}": interleaved(contenders, rounds)}
 
