@@ -309,7 +309,7 @@ class BaseSite:
 
     def start_and_stop(self, directory: Path) -> Run:
         """Start a restored cluster on a socket of its own, ask it something, and stop it."""
-        options = f"-c listen_addresses= -c unix_socket_directories={directory.parent} -c archive_mode=off"
+        options = f"-c listen_addresses= -c unix_socket_directories={directory} -c archive_mode=off"
         run = self.run(
             "pg_ctl",
             "start",
@@ -321,7 +321,7 @@ class BaseSite:
             "-o",
             options,
             "-l",
-            "/dev/null",
+            f"{directory}/start.log",
             as_user=True,
         )
         stop = self.run("pg_ctl", "stop", "-w", "-D", str(directory), as_user=True)
