@@ -124,10 +124,12 @@ def run(
     with SnapshotReader(repository, prepared.snapshot) as source:
         place_cluster(source, prepared.snapshot, prepared.directory, done, progress)
     user = owner(prepared.directory)
-    if prepared.tools is not None:
-        began = clock.monotonic()
-        base_start.verify_files(prepared.tools, prepared.directory)
-        done.seconds["verify_files"] = clock.monotonic() - began
+    began = clock.monotonic()
+    with base_files.made_durable(prepared.directory):
+        if prepared.tools is not None:
+            base_start.verify_files(prepared.tools, prepared.directory)
+            done.seconds["verify_files"] = clock.monotonic() - began
+    done.seconds["sync"] = clock.monotonic() - began - done.seconds.get("verify_files", 0.0)
     if prepared.recovery is not None:
         base_recovery.write(prepared.directory, prepared.recovery)
     base_files.finish(prepared.directory)

@@ -57,7 +57,7 @@ def check_directory(directory: Path, snapshot: str) -> None:
 def write_cluster(
     source: ScatteredSource, directory: Path, snapshot: str, progress: Progress, *, read_next: bool = True
 ) -> int:
-    """Write all files, permissions and the manifest, and make them durable. The marker stays until `finish`.
+    """Write all files, permissions and the manifest. The marker stays until `finish`; `made_durable` brings them to the disk.
 
     Args:
         source: the snapshot.
@@ -81,8 +81,21 @@ def write_cluster(
         sums = Checksums(b"".join(source.read(MANIFEST)))
         count = _write_all(source, directory, progress, sums, direct=not read_next)
         _write_manifest(sums.manifest(), directory / MANIFEST)
-        _make_durable(directory)
     return count
+
+
+@contextmanager
+def made_durable(directory: Path) -> Iterator[None]:
+    """What is written comes to the disk while the block runs, and is there at its end. A scratch place can do without.
+
+    Raises:
+        TargetError: the disk refuses.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="drctl-durable") as pool:
+        coming = pool.submit(_make_durable, directory)
+        yield
+        with _translated(directory):
+            coming.result()
 
 
 def finish(directory: Path) -> None:
