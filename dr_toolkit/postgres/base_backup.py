@@ -19,7 +19,7 @@ from dr_toolkit.postgres.base_slot import HeldWal
 from dr_toolkit.postgres.base_tar import Member, Readable, TarStream
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
 from dr_toolkit.postgres.tools import Tools
-from dr_toolkit.repository.entries import EntrySink
+from dr_toolkit.repository.entries import PouringSink
 
 MANIFEST = "backup_manifest"
 PROGRAM = "pg_basebackup"
@@ -68,13 +68,13 @@ class BaseBackup:
 class FileWriter(Protocol):
     """Writes the files of a cluster as entries."""
 
-    def write(self, member: Member, stream: TarStream, sink: EntrySink) -> None:
+    def write(self, member: Member, stream: TarStream, sink: PouringSink) -> None:
         """Write one file or directory, whose content is the stream's next."""
 
 
 def read_cluster(
     settings: ConnectionSettings,
-    sink: EntrySink,
+    sink: PouringSink,
     tools: Tools,
     *,
     segment_size: int,

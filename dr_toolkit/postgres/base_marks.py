@@ -66,7 +66,7 @@ class Marks:
         return marks
 
 
-def lsns(content: bytes, block: int, *, order: str = "<") -> Array:
+def lsns(content: bytes | memoryview, block: int, *, order: str = "<") -> Array:
     """The LSN of each whole page, as u64; 0 for a page that was never written.
 
     Args:

@@ -12,7 +12,7 @@ from dr_toolkit.postgres.base_limits import Limits
 from dr_toolkit.postgres.base_manifest import parse_lsn
 from dr_toolkit.postgres.base_marks import Array, Marks
 from dr_toolkit.postgres.base_tar import Member, TarStream
-from dr_toolkit.repository.entries import EntrySink, OverlaySink
+from dr_toolkit.repository.entries import OverlaySink, PouringSink
 
 FILES = "cluster/"
 """Before the path of each file of the cluster."""
@@ -47,11 +47,11 @@ class Parent:
 class PlainFiles:
     """Files as the server sends them."""
 
-    def write(self, member: Member, stream: TarStream, sink: EntrySink) -> None:
+    def write(self, member: Member, stream: TarStream, sink: PouringSink) -> None:
         """Write one file or directory as an entry."""
         sink.begin(FILES + member.path, member.kind, cutting="fixed")
-        for piece in stream.content():
-            sink.write(piece)
+        for _piece in stream.pour(sink):
+            pass
         sink.end({"mode": member.mode})
 
 
@@ -69,16 +69,15 @@ class MarkedFiles(PlainFiles):
     marks: Marks = field(default_factory=Marks)
     judge: Callable[[str, Array], None] | None = None
 
-    def write(self, member: Member, stream: TarStream, sink: EntrySink) -> None:
+    def write(self, member: Member, stream: TarStream, sink: PouringSink) -> None:
         """See ``PlainFiles``."""
         if not _has_marks(member):
             PlainFiles.write(self, member, stream, sink)
             return
         found: list[Array] = []
         sink.begin(FILES + member.path, member.kind, cutting="fixed")
-        for piece in stream.content():
-            sink.write(piece)
-            found.append(base_marks.lsns(piece, self.shape.block))
+        for piece in stream.pour(sink):
+            found.append(base_marks.lsns(piece, self.shape.block))  # noqa: PERF401 - a piece is valid until the next
         sink.end({"mode": member.mode})
         lsns = base_marks.joined(found)
         self.marks.files[member.path] = base_marks.marks_of(lsns)
@@ -108,7 +107,7 @@ class OverlaidFiles:
         """The marks of all pages."""
         return self._whole.marks
 
-    def write(self, member: Member, stream: TarStream, sink: EntrySink) -> None:
+    def write(self, member: Member, stream: TarStream, sink: PouringSink) -> None:
         """See ``PlainFiles``.
 
         Raises:
@@ -124,7 +123,7 @@ class OverlaidFiles:
             head = base_increment.read_head(stream.take, member.size, self._shape, path)
             self._overlay(path, file, head, member.mode, stream)
 
-    def _label(self, member: Member, content: bytes, sink: EntrySink) -> None:
+    def _label(self, member: Member, content: bytes, sink: PouringSink) -> None:
         """The label comes first, and says up to where the increment's summaries must reach. Two of its lines would forbid a start."""
         start, timeline = _START.search(content), _TIMELINE.search(content)
         if start is None or timeline is None:

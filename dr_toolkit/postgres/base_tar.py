@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from dr_toolkit.errors import SourceError
+from dr_toolkit.repository.entries import PouringSink
 
 BLOCK = 512
 _READ = 1 << 20
@@ -19,6 +20,9 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """Read."""
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """The same, into memory that is there already; gives how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +88,29 @@ class TarStream:
         self._left -= len(piece)
         return piece
 
+    def pour(self, sink: PouringSink) -> Iterator[memoryview]:
+        """Put the rest of the present member's content into a sink; gives each piece as it lies there, until the next is asked for."""
+        while self._left:
+            piece = sink.room()[: self._left]
+            self._came(self._stream.readinto(piece), len(piece))
+            self._left -= len(piece)
+            yield piece
+            sink.filled(len(piece))
+
     def _exactly(self, size: int) -> bytes:
         data = self._stream.read(size) if size else b""
-        if self._on_bytes is not None and data:
-            self._on_bytes(len(data))
-        if len(data) != size:
+        self._came(len(data), size)
+        return data
+
+    def _came(self, size: int, wanted: int) -> None:
+        if self._on_bytes is not None and size:
+            self._on_bytes(size)
+        if size != wanted:
             raise SourceError(
                 "pg_basebackup's stream ended before the end of the backup",
                 hint="look at the server's log, then run the backup again",
                 unaffected="no snapshot was made",
             )
-        return data
 
     def _to_the_end(self) -> None:
         """After the first empty block only empty ones may come."""

@@ -55,7 +55,17 @@ class EntrySink(Protocol):
         """Close the entry and attach its metadata."""
 
 
-class OverlaySink(EntrySink, Protocol):
+class PouringSink(EntrySink, Protocol):
+    """A sink that lends its own memory, so that content which a source reads anyway is not copied once more."""
+
+    def room(self) -> memoryview:
+        """Where the next content may be put; never empty. To be asked for again after each call of another method."""
+
+    def filled(self, size: int) -> None:
+        """The first ``size`` bytes of ``room`` are the next content, as if they had been written."""
+
+
+class OverlaySink(PouringSink, Protocol):
     """A sink whose snapshot has a parent: an entry may take parts of the parent's entry of the same path, unread."""
 
     def keep(self, length: int) -> None:

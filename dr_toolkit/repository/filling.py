@@ -105,6 +105,17 @@ class Filler:
             if self._used == CAPACITY:
                 self._hand_over(entry, final=False)
 
+    def room(self) -> memoryview:
+        """Place for the next content, never empty: a whole number of pages of a database, when what came before was."""
+        return memoryview(self._buffer)[self._used :]
+
+    def filled(self, entry: Open, size: int) -> None:
+        """So many bytes of ``room`` are content now."""
+        entry.size += size
+        self._used += size
+        if self._used == CAPACITY:
+            self._hand_over(entry, final=False)
+
     def finish(self, entry: Open) -> None:
         """A chunk ends here."""
         if self._used:

@@ -165,6 +165,14 @@ class SnapshotWriter:
         """See ``EntrySink``."""
         self._filler.write(self._current(), memoryview(data))
 
+    def room(self) -> memoryview:
+        """See ``PouringSink``."""
+        return self._filler.room()
+
+    def filled(self, size: int) -> None:
+        """See ``PouringSink``."""
+        self._filler.filled(self._current(), size)
+
     def cut(self) -> None:
         """See ``EntrySink``."""
         self._filler.finish(self._current())
