@@ -54,7 +54,7 @@ class ScratchSite:
         )  # fmt: skip
 
     def finish(self, process: subprocess.Popen[str], code: int) -> dict:
-        out, said = process.communicate(timeout=120)
+        out, said = process.communicate(timeout=240)
         assert process.returncode == code, out + said
         return json.loads(out)
 
