@@ -72,7 +72,7 @@ def _second_segment(server: PostgresServer) -> None:
 
 
 def _both_segments(server: PostgresServer) -> None:
-    """Pages of both segments change, and the second one is cut off, grows again, and is in part all zeros that no WAL wrote."""
+    """Pages of both segments change, and the end of the second one is cut off and grows again."""
     sql.execute(
         server.dsn("segments"),
         "UPDATE large SET filler = 'changed' WHERE id % 20000 = 0",
