@@ -148,9 +148,9 @@ class Bucket:
                 unaffected="nothing was stored, copied or deleted on its word",
             ) from error
 
-    def lane(self) -> Lane:
+    def lane(self, connections: int = THREADS) -> Lane:
         """New connections for requests of one thread that mostly succeed at once."""
-        return self._wire.lane(THREADS)
+        return self._wire.lane(connections)
 
     def read_head(self, listed: Listed, start: int, length: int) -> bytes:
         """The request for a part of an object, for a lane.
@@ -265,6 +265,15 @@ class Bucket:
         headers = facts.to_headers(meta) | providers.sealed(content)
         answer = self._run(key, lambda: self._send("PUT", key, headers, content))
         return answer.headers.get("x-amz-version-id", "")
+
+    def write_head(self, key: str, content: bytes | bytearray, meta: Mapping[str, Any]) -> bytes:
+        """The request for the same, for a lane.
+
+        Raises:
+            ValueError: it cannot be made there.
+        """
+        headers = facts.to_headers(meta) | providers.sealed(content)
+        return self._wire.head("PUT", key, headers, content)
 
     def ask(self, query: str) -> Answer | None:
         """Ask something about the bucket itself; None where the server does not know the question, or does not answer this user.

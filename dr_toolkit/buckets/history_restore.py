@@ -17,12 +17,13 @@ from typing import IO, Literal
 from dr_toolkit.buckets import facts
 from dr_toolkit.buckets.client import PART, Bucket
 from dr_toolkit.buckets.history import KEY
-from dr_toolkit.buckets.restore import THREADS, Names, parts
+from dr_toolkit.buckets.restore import Names, parts
 from dr_toolkit.buckets.version_pages import Version
 from dr_toolkit.buckets.versions import Versions, path_prefix
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.entries import EntryInfo, EntrySource
 
+THREADS = 8
 _WAITING = 4 * THREADS
 Action = Literal["new", "goes_on", "same", "on_top"]
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from dr_toolkit.buckets.client import PART, Bucket
 from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
+from dr_toolkit.buckets.reading import Part, Reader
 from dr_toolkit.buckets.replica_plan import SIZE, TARGET
 from dr_toolkit.buckets.restore import Names
 from dr_toolkit.errors import DataError
 from dr_toolkit.repository.entries import EntryInfo, EntrySource
+
+AHEAD = 64
+"""Small objects that are asked for ahead."""
 
 
 class ReplicaSource:
@@ -40,15 +45,42 @@ class ReplicaSource:
         info = next(self._record.entries(path), None)
         if info is None or info.path != path:
             raise DataError(f'the record has no object "{path}"', on=path)
-        size, etag, modified = info.meta[TARGET]
-        listed = Listed(self._names.at_target(path), size, etag, modified)
-        for start in range(0, max(size, 1), PART):
+        listed = self._listed(info)
+        for start in range(0, max(listed.size, 1), PART):
             try:
-                yield bytes(self._bucket.read(listed, start, min(PART, size - start)).content)
+                yield bytes(self._bucket.read(listed, start, min(PART, listed.size - start)).content)
             except Changed:
-                raise DataError(
-                    f'the replica\'s object "{listed.key}" is not the one that was recorded',
-                    on=listed.key,
-                    hint="somebody wrote to the replica, or its server lost it; a new run of drctl backup mends it from the source, if that is still there",
-                    unaffected="objects that were restored before it are whole",
-                ) from None
+                raise self._altered(info) from None
+
+    def read_many(self, wanted: Iterable[EntryInfo], most: int) -> Iterator[tuple[EntryInfo, bytes | None]]:
+        """See ``BulkSource``."""
+        waiting: deque[tuple[EntryInfo, Part | None]] = deque()
+        with Reader(self._bucket) as reading:
+            for info in wanted:
+                small = info.size <= min(most, PART)
+                waiting.append((info, reading.ask(self._listed(info), 0, info.size) if small else None))
+                if len(waiting) > AHEAD:
+                    yield self._content(*waiting.popleft())
+            while waiting:
+                yield self._content(*waiting.popleft())
+
+    def _content(self, info: EntryInfo, part: Part | None) -> tuple[EntryInfo, bytes | None]:
+        if part is None:
+            return info, None
+        try:
+            return info, bytes(part.result().content)
+        except Changed:
+            raise self._altered(info) from None
+
+    def _listed(self, info: EntryInfo) -> Listed:
+        size, etag, modified = info.meta[TARGET]
+        return Listed(self._names.at_target(info.path), size, etag, modified)
+
+    def _altered(self, info: EntryInfo) -> DataError:
+        key = self._names.at_target(info.path)
+        return DataError(
+            f'the replica\'s object "{key}" is not the one that was recorded',
+            on=key,
+            hint="somebody wrote to the replica, or its server lost it; a new run of drctl backup mends it from the source, if that is still there",
+            unaffected="objects that were restored before it are whole",
+        )

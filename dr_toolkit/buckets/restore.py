@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from dr_toolkit.buckets import facts
 from dr_toolkit.buckets.client import PART, Bucket, part_size
 from dr_toolkit.buckets.listing import Listing
+from dr_toolkit.buckets.sending import CONNECTIONS, SMALL, Sender, Sent
 from dr_toolkit.log import Progress
-from dr_toolkit.repository.entries import EntryInfo, EntrySource
+from dr_toolkit.repository.entries import BulkSource, EntryInfo, EntrySource
 
-THREADS = 8
-_WAITING = 4 * THREADS
+_WAITING = 4 * CONNECTIONS
+_WAITING_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,9 @@ class Objects:
         source: the snapshot.
     """
 
-    def __init__(self, source: EntrySource) -> None:
+    def __init__(self, source: BulkSource) -> None:
         self._source = source
-        self.read = source.read
+        self.read, self.read_many = source.read, source.read_many
 
     def entries(self, prefix: str = "") -> Iterator[EntryInfo]:
         """See ``EntrySource``."""
@@ -119,10 +120,8 @@ def count(walk: Iterator[Step]) -> Plan:
     return plan
 
 
-def run(
-    source: EntrySource, bucket: Bucket, walk: Iterator[Step], *, exact: bool, progress: Progress
-) -> Plan:
-    """Carry the steps out, several at once.
+def run(source: BulkSource, bucket: Bucket, walk: Iterator[Step], *, exact: bool, progress: Progress) -> Plan:
+    """Carry the steps out, many at once.
 
     Args:
         source: the snapshot.
@@ -134,27 +133,65 @@ def run(
     Returns:
         What was done.
     """
-    done = Plan()
-    waiting: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-put") as pool:
-        try:
-            for step in walk:
-                if step.action == "torn":
-                    done.torn.append(step.key)
-                    continue
-                setattr(done, step.action, getattr(done, step.action) + 1)
-                if step.action == "extra" and exact:
-                    waiting.append(pool.submit(bucket.delete, step.key))
-                elif step.action in {"new", "replace"} and step.info is not None:
-                    done.bytes += step.info.size
-                    waiting.append(pool.submit(_copy, source, step.info, bucket, step.key, progress))
-                while len(waiting) > _WAITING:
-                    waiting.popleft().result()
-            while waiting:
-                waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    return done
+    with Sender(bucket) as sender:
+        work = _Work(source, sender, progress)
+        for info, content in source.read_many(work.wanted(walk, exact=exact), SMALL):
+            work.copy(info, content)
+        work.settle(0)
+    return work.done
+
+
+class _Work:
+    """A restore that is under way.
+
+    Args:
+        source: the snapshot.
+        sender: to the target.
+        progress: told of each object.
+    """
+
+    def __init__(self, source: BulkSource, sender: Sender, progress: Progress) -> None:
+        self._source, self._sender, self._progress = source, sender, progress
+        self._keys: deque[str] = deque()
+        self._waiting: deque[tuple[Sent[Any], int | None]] = deque()
+        self._load = 0
+        self.done = Plan()
+
+    def wanted(self, walk: Iterator[Step], *, exact: bool) -> Iterator[EntryInfo]:
+        """What is to be copied; on the way there, what only the target has is deleted."""
+        for step in walk:
+            if step.action == "torn":
+                self.done.torn.append(step.key)
+                continue
+            setattr(self.done, step.action, getattr(self.done, step.action) + 1)
+            if step.action == "extra" and exact:
+                gone = self._sender.in_pool(partial(self._sender.bucket.delete, step.key))
+                self._waiting.append((gone, None))
+                self.settle(_WAITING)
+            elif step.action in {"new", "replace"} and step.info is not None:
+                self.done.bytes += step.info.size
+                self._keys.append(step.key)
+                yield step.info
+
+    def copy(self, info: EntryInfo, content: bytes | None) -> None:
+        """Write one object, whose content is there if it is small."""
+        key = self._keys.popleft()
+        if content is None:
+            work = partial(_copy, self._source, info, self._sender.bucket, key, self._progress)
+            self._waiting.append((self._sender.in_pool(work), None))
+        else:
+            self._waiting.append((self._sender.write(key, content, info.meta), len(content)))
+            self._load += len(content)
+        self.settle(_WAITING)
+
+    def settle(self, most: int) -> None:
+        """Wait until at most so many requests are on their way."""
+        while len(self._waiting) > most or self._load > _WAITING_BYTES:
+            sent, size = self._waiting.popleft()
+            sent.result()
+            if size is not None:
+                self._load -= size
+                self._progress.advance(size, 1)
 
 
 def _copy(source: EntrySource, info: EntryInfo, bucket: Bucket, key: str, progress: Progress) -> None:

@@ -18,7 +18,7 @@ from dr_toolkit.jobs import bucket_backup, bucket_history, bucket_replica, openi
 from dr_toolkit.jobs.bucket_places import opened
 from dr_toolkit.jobs.restore import Request, choose
 from dr_toolkit.log import Progress
-from dr_toolkit.repository.entries import EntrySource
+from dr_toolkit.repository.entries import BulkSource
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
@@ -160,7 +160,7 @@ def run(
 @contextmanager
 def _source(
     config: Config, component: BucketConfig, repository: Repository, found: Snapshot
-) -> Iterator[EntrySource]:
+) -> Iterator[BulkSource]:
     """What to restore from: the snapshot, or the replica that it is the record of."""
     with SnapshotReader(repository, found) as reader:
         if found.header.kind != bucket_replica.KIND:

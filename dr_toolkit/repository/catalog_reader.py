@@ -196,9 +196,9 @@ class TreeReader:
             extents.extend(covered(path, until_finish()))
             yield EntryInfo(path, record.kind, finish[0].size, finish[0].meta), extents
 
-    def leaf_pages(self) -> Iterator[Page]:
-        """All pages with records, in order. That one follows the other is for the caller to check."""
-        return self._leaf_pages(None, None)
+    def leaf_pages(self, start: Key | None = None) -> Iterator[Page]:
+        """All pages with records, in order, from the one with ``start`` on. That one follows the other is for the caller to check."""
+        return self._leaf_pages(start, None)
 
     def packs(self) -> Iterator[PackUse]:
         """The records of a packs tree."""

@@ -6,7 +6,7 @@ It knows nothing of chunks, packs and keys; the repository knows nothing of Post
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -105,4 +105,20 @@ class ScatteredSource(EntrySource, Protocol):
         Raises:
             Damaged: something does not open or hash. Other parts may have been given out.
             ObjectMissing: an object the entry needs is not there.
+        """
+
+
+class BulkSource(EntrySource, Protocol):
+    """A source of thousands of small entries: their content is fetched together."""
+
+    def read_many(self, wanted: Iterable[EntryInfo], most: int) -> Iterator[tuple[EntryInfo, bytes | None]]:
+        """The content of many entries.
+
+        Args:
+            wanted: entries of this source, in ascending order of path. Some are taken ahead of what is given out.
+            most: the content of a larger entry is given out as None, to be read by itself.
+
+        Raises:
+            Damaged: something does not open or hash; nothing after the damage is given out.
+            ObjectMissing: an object that an entry needs is not there.
         """

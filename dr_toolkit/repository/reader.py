@@ -15,6 +15,7 @@ from dr_toolkit.repository.entries import EntryInfo
 from dr_toolkit.repository.records import Extent, Zeros
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
+from dr_toolkit.repository.stretches import Stretch, stretches
 
 RUN_LIMIT = 4 << 20
 """Content of one fetch at most."""
@@ -23,6 +24,8 @@ GAP_LIMIT = 64 << 10
 AHEAD = 3
 """Fetches under way for each entry that is being read."""
 PIECE_LIMIT = 1 << 20
+BATCH_ENTRIES = 1024
+"""Small entries that are fetched together at most."""
 OPENED_PACKS = 256
 
 
@@ -53,6 +56,16 @@ class _Run:
     places: set[_Place] = field(default_factory=set)
     length: int = 0
 
+    def add(self, part: Extent | Zeros) -> None:
+        """Join one more, whatever its length."""
+        place = _place(part) if isinstance(part, Extent) else None
+        if place is None:
+            self.length += part.length
+        elif place not in self.places:
+            self.length += max(part.chunk_length, part.frame_length) if isinstance(part, Extent) else 0
+            self.places.add(place)
+        self.extents.append((part, place))
+
     def spans(self) -> Iterator[list[_Place]]:
         """Frames that lie close together in one pack, to be fetched by one request."""
         span: list[_Place] = []
@@ -66,6 +79,37 @@ class _Run:
             span.append(place)
         if span:
             yield span
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Entries whose content is fetched together.
+
+    Attributes:
+        run: all of their extents.
+        entries: each with the number of extents up to its end; None for one that is not fetched.
+        parts: how many extents there are.
+    """
+
+    run: _Run = field(default_factory=_Run)
+    entries: list[tuple[EntryInfo, int | None]] = field(default_factory=list)
+    parts: int = 0
+    future: Future[list[bytes]] | None = None
+
+    def contents(self) -> Iterator[tuple[EntryInfo, bytes | None]]:
+        """Wait for it."""
+        pieces, start = self.future.result() if self.future else [], 0
+        for info, end in self.entries:
+            if end is None:
+                yield info, None
+                continue
+            yield info, pieces[start] if end == start + 1 else b"".join(pieces[start:end])
+            start = end
+
+    def cancel(self) -> None:
+        """It is not wanted any more."""
+        if self.future is not None:
+            self.future.cancel()
 
 
 class Packs:
@@ -158,6 +202,50 @@ class SnapshotReader:
 
     def _hand(self, run: _Run, take: Callable[[int, list[bytes]], None]) -> None:
         take(run.offset, self._open(run))
+
+    def read_many(self, wanted: Iterable[EntryInfo], most: int) -> Iterator[tuple[EntryInfo, bytes | None]]:
+        """See ``BulkSource``. What lies together in a pack is fetched by one request, whosever it is."""
+        waiting: deque[_Batch] = deque()
+        batch = _Batch()
+        try:
+            for info, extents in self._placed(wanted):
+                small = info.size <= most
+                for extent in extents if small else ():
+                    for part in _bounded(extent):
+                        batch.run.add(part)
+                        batch.parts += 1
+                batch.entries.append((info, batch.parts if small else None))
+                if batch.run.length >= RUN_LIMIT or len(batch.entries) >= BATCH_ENTRIES:
+                    batch.future = self._pool.submit(self._open, batch.run)
+                    waiting.append(batch)
+                    batch = _Batch()
+                if len(waiting) > AHEAD:
+                    yield from waiting.popleft().contents()
+            batch.future = self._pool.submit(self._open, batch.run)
+            waiting.append(batch)
+            while waiting:
+                yield from waiting.popleft().contents()
+        finally:
+            for left in waiting:
+                left.cancel()
+
+    def _placed(self, wanted: Iterable[EntryInfo]) -> Iterator[tuple[EntryInfo, list[Extent | Zeros]]]:
+        """Entries with their extents, by one walk through the catalog beside that of whoever wants them."""
+        walk: Iterator[Stretch] | None = None
+        stretch, number = Stretch(), 0
+        for info in wanted:
+            walk = walk or stretches(self._tree, info.path)
+            while number == len(stretch) or stretch.begins[number].path != info.path:
+                if number < len(stretch):
+                    number += 1
+                    continue
+                found = next(walk, None)
+                if found is None:
+                    raise errors.DataError(
+                        f'snapshot "{self.snapshot.id}" has no entry "{info.path}"', on=info.path
+                    )
+                stretch, number = found, 0
+            yield info, stretch.extents(number)
 
     def _stream(self, extents: Iterator[Extent | Zeros]) -> Iterator[bytes]:
         runs = _runs(extents)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from dr_toolkit import errors
 from dr_toolkit.repository.catalog_reader import TreeReader
 from dr_toolkit.repository.entries import EntryInfo
-from dr_toolkit.repository.records import BEGIN, FINISH, Begin, Extent, Finish, Key, Record, Zeros
+from dr_toolkit.repository.records import BEGIN, FINISH, Begin, Extent, Finish, Key, Page, Record, Zeros
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +108,21 @@ class Stretch:
         return path, BEGIN if isinstance(record, Begin) else FINISH
 
 
-def stretches(tree: TreeReader) -> Iterator[Stretch]:
-    """All entries of a tree, in order. A stretch ends where a page and an entry end together.
+def stretches(tree: TreeReader, start: str = "") -> Iterator[Stretch]:
+    """Entries of a tree, in order. A stretch ends where a page and an entry end together.
+
+    Args:
+        tree: of a snapshot.
+        start: where to begin; some entries before it may come as well.
 
     Raises:
         Damaged: the tree is not as the format says.
     """
     found, last = Stretch(), ""
-    for page in tree.leaf_pages():
+    pages = tree.leaf_pages((start.encode(), BEGIN) if start else None)
+    if start:
+        pages = _from_whole(pages)
+    for page in pages:
         if bool(page.context) != bool(found.records) or (
             found.records and page.context != found.begins[-1].path
         ):
@@ -139,6 +146,16 @@ def stretches(tree: TreeReader) -> Iterator[Stretch]:
             found = Stretch()
     if found.records:
         raise _out_of_order()
+
+
+def _from_whole(pages: Iterator[Page]) -> Iterator[Page]:
+    """Without the end of an entry that began before the first page."""
+    for page in pages:
+        first = next((at for at, record in enumerate(page.records) if isinstance(record, Begin)), None)
+        if first is not None:
+            yield Page(page.level, page.tree, "", page.records[first:], page.lines[first:])
+            break
+    yield from pages
 
 
 def _check(stretch: Stretch) -> None:

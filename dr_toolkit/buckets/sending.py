@@ -1,0 +1,107 @@
+"""Requests that change a bucket or look at it, by the thousand: each first by the quick way, and by the patient way where that gave no good answer.
+
+The counterpart of ``reading``. A request that is sent again after its answer was lost does the same once more: writing, copying and deleting may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from dr_toolkit.buckets.client import Bucket
+from dr_toolkit.buckets.lane import Exchange, Lane, Reply
+
+CONNECTIONS = 32
+THREADS = 8
+SMALL = 1 << 20
+"""Objects up to this size are sent by the quick way."""
+_Result = TypeVar("_Result")
+
+
+class Sent(Generic[_Result]):
+    """A request that is on its way.
+
+    Args:
+        sender: whose connections it uses.
+        good: makes the result of an answer; None where the patient way has to say what it is.
+        patiently: the same by the patient way.
+    """
+
+    def __init__(
+        self, sender: Sender, good: Callable[[Reply], _Result | None], patiently: Callable[[], _Result]
+    ) -> None:
+        self._sender = sender
+        self._good = good
+        self._patiently = patiently
+        self._exchange: Exchange | None = None
+        self._patient: Future[_Result] | None = None
+
+    def start(self, head: bytes, body: bytes = b"", *, bodiless: bool = False) -> None:
+        """Send it by the quick way."""
+        self._exchange = Exchange(head, body, bodiless=bodiless, on_failure=self.ask_patiently)
+        self._sender.lane.start(self._exchange)
+
+    def ask_patiently(self) -> None:
+        """Send it in a thread that knows about retries and errors."""
+        self._patient = self._sender.pool.submit(self._patiently)
+
+    def result(self) -> _Result:
+        """Wait for it.
+
+        Raises:
+            Changed: the object that was asked for is not what it was.
+            SourceUnreachable, SourceError: the server went away, or refused.
+        """
+        if self._exchange is not None:
+            reply, self._exchange = self._sender.lane.wait(self._exchange), None
+            if reply is not None and (found := self._good(reply)) is not None:
+                return found
+        if self._patient is None:
+            self.ask_patiently()
+        assert self._patient is not None  # noqa: S101  # for the type checker: it was just asked
+        return self._patient.result()
+
+
+class Sender:
+    """Sends requests to one bucket. For one thread; use as a context manager.
+
+    Args:
+        bucket: the target.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+        self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-put")
+        self.lane: Lane = bucket.lane(CONNECTIONS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.lane.__exit__(kind, error, trace)
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def write(self, key: str, content: bytes | bytearray, meta: Mapping[str, Any]) -> Sent[str]:
+        """Write a small object; the result is the id of the new version, empty without versioning."""
+        sent = Sent(self, _version, lambda: self.bucket.write(key, content, meta))
+        try:
+            head = self.bucket.write_head(key, content, meta)
+        except ValueError:
+            sent.ask_patiently()
+        else:
+            sent.start(head, bytes(content))
+        return sent
+
+    def in_pool(self, work: Callable[[], _Result]) -> Sent[_Result]:
+        """Do something that is not one small request."""
+        sent = Sent(self, lambda _reply: None, work)
+        sent.ask_patiently()
+        return sent
+
+
+def _version(reply: Reply) -> str:
+    return reply.headers.get("x-amz-version-id", "")
