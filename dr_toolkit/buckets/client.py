@@ -203,12 +203,11 @@ class Bucket:
             answer = self._run(key, lambda: self._send("HEAD", key, {}), of_object=True)
         except Changed:
             return None
-        there = answer.headers
-        modified = parsedate_to_datetime(there.get("Last-Modified", "")).isoformat()
-        listed = Listed(
-            key, int(there.get("Content-Length", "0")), there.get("ETag", "").strip('"'), modified
-        )
-        return listed, facts.from_headers(there)
+        return seen(key, {name.lower(): value for name, value in answer.headers.items()})
+
+    def look_head(self, key: str) -> bytes:
+        """The request for the same, for a lane."""
+        return self._wire.head("HEAD", key, {})
 
     def tags_of(self, key: str, version: str = "") -> dict[str, str] | None:
         """The tags of an object, or of one version of it; None when it is gone."""
@@ -259,6 +258,14 @@ class Bucket:
         size = max(part_size(listed.size), min(COPY_PART, COPY_LIMIT))
         self._in_parts(place, meta, enumerate(range(0, listed.size, size), 1), part)
         return key
+
+    def copy_head(self, source: Bucket, listed: Listed) -> bytes:
+        """The request for a copy of a small object, for a lane; it answers at once."""
+        headers = {
+            "x-amz-copy-source": f"/{source.name}/{quote(listed.key, safe='/~')}",
+            "x-amz-copy-source-if-match": f'"{listed.etag}"',
+        }
+        return self._wire.head("PUT", self.prefix + listed.key.removeprefix(source.prefix), headers, b"")
 
     def write(self, key: str, content: bytes | bytearray, meta: Mapping[str, Any]) -> str:
         """Write an object by one request; returns the id of the new version, empty without versioning."""
@@ -373,6 +380,13 @@ class Bucket:
                 raise expired.failure from None
 
         return self._retries.run(translated)
+
+
+def seen(key: str, headers: Mapping[str, str]) -> tuple[Listed, dict[str, Any]]:
+    """An object and its metadata, of the headers (names in lower case) of an answer about it."""
+    modified = parsedate_to_datetime(headers.get("last-modified", "")).isoformat()
+    size, etag = int(headers.get("content-length", "0")), headers.get("etag", "").strip('"')
+    return Listed(key, size, etag, modified), facts.from_lower(headers)
 
 
 def _of_version(version: str) -> str:

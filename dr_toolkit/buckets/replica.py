@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from blake3 import blake3
@@ -15,12 +16,12 @@ from dr_toolkit.buckets.client import PART, Bucket, part_size
 from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
 from dr_toolkit.buckets.replica_plan import RECORD, SIZE, TARGET, Held, Step, shown
+from dr_toolkit.buckets.replica_quick import WINDOW, Lanes, Outcome, Task
 from dr_toolkit.errors import SourceError
 from dr_toolkit.log import NoProgress, Progress
 from dr_toolkit.repository.writer import Carried, SnapshotWriter
 
-THREADS = 8
-_WAITING = 8 * THREADS
+_WAITING = 64
 _ATTEMPTS = 5
 _NAMED = 5
 Walk = Callable[[], Iterator[Step]]
@@ -74,12 +75,14 @@ class Route:
         target: the replica.
         same_server: the server itself can copy between them.
         checksum: believe no ETag: read both sides of what seems to be the same.
+        tags: ask for every object's tags on both sides, and copy them.
     """
 
     source: Bucket
     target: Bucket
     same_server: bool
     checksum: bool = False
+    tags: bool = False
 
 
 def run(route: Route, walk: Walk, held: Held, writer: SnapshotWriter, progress: Progress) -> Done:
@@ -97,51 +100,61 @@ def run(route: Route, walk: Walk, held: Held, writer: SnapshotWriter, progress: 
         SourceError: one of them refused.
     """
     done = Done()
-    waiting: deque[tuple[Step, Future[_Outcome] | None]] = deque()
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-replica") as pool:
-        try:
-            for step in walk():
-                waiting.append((step, _begin(pool, route, step, held, progress)))
-                while len(waiting) > _WAITING:
-                    _record(*waiting.popleft(), held, writer, done)
-            while waiting:
-                _record(*waiting.popleft(), held, writer, done)
-            if not held.deletes:
-                done.deleted = _delete(pool, route, walk)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    stages: tuple[deque[_Going], ...] = (deque(), deque(), deque())
+
+    def end(step: Step, task: Task | None) -> None:
+        _record(step, task, held, writer, done)
+
+    with Lanes(route.source, route.target, same_server=route.same_server) as lanes:
+        for step in walk():
+            stages[0].append((step, _begin(lanes, route, step, held, progress)))
+            _move(stages, WINDOW, end)
+            lanes.turn()
+        _move(stages, 0, end)
+        if not held.deletes:
+            done.deleted = _delete(lanes.pool, route, walk)
     return done
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """Of one object: its record; None when it vanished. ``copied`` tells whether the target was written."""
-
-    meta: dict[str, Any] | None
-    copied: bool
+_Going = tuple[Step, Task | None]
 
 
-def _begin(
-    pool: ThreadPoolExecutor, route: Route, step: Step, held: Held, progress: Progress
-) -> Future[_Outcome] | None:
+def _move(stages: Sequence[deque[_Going]], most: int, end: Callable[[Step, Task | None], None]) -> None:
+    """Take objects from stage to stage, in order, until each has at most so many."""
+    for stage, following in zip(stages, [*stages[1:], None], strict=True):
+        while len(stage) > most:
+            step, task = stage.popleft()
+            if following is None:
+                end(step, task)
+                continue
+            if task is not None:
+                task.proceed()
+            following.append((step, task))
+
+
+def _begin(lanes: Lanes, route: Route, step: Step, held: Held, progress: Progress) -> Task | None:
     if step.listed is None or (step.action == "replace" and held.overwrites):
         return None
     if step.action in {"new", "replace", "repair"}:
-        return pool.submit(_copy, route, step.listed, progress)
+        patiently = partial(_copy, route, step.listed, progress)
+        quick = (
+            None if route.tags else lanes.begin(step.listed, _at_target(route, step.key), progress, patiently)
+        )
+        return quick or lanes.patient(patiently)
     if route.checksum:
-        return pool.submit(_check, route, step.listed, progress)
+        return lanes.patient(partial(_check, route, step.listed, progress))
     if step.action == "adopt":
-        return pool.submit(_adopt, route, step.listed)
+        return lanes.patient(partial(_adopt, route, step.listed))
+    if route.tags and step.carried is not None:
+        return lanes.patient(partial(_compare_tags, route, step.listed, dict(step.carried.info.meta)))
     return None
 
 
-def _record(
-    step: Step, future: Future[_Outcome] | None, held: Held, writer: SnapshotWriter, done: Done
-) -> None:
+def _record(step: Step, task: Task | None, held: Held, writer: SnapshotWriter, done: Done) -> None:
     carried = step.carried
-    if future is not None:
+    if task is not None:
         try:
-            outcome = future.result()
+            outcome = task.result()
         except Torn:
             done.torn.append(step.key)
         else:
@@ -157,7 +170,7 @@ def _record(
         _keep(writer, carried, done)
 
 
-def _write(writer: SnapshotWriter, key: str, outcome: _Outcome, done: Done) -> None:
+def _write(writer: SnapshotWriter, key: str, outcome: Outcome, done: Done) -> None:
     meta = outcome.meta or {}
     writer.begin(key, RECORD)
     writer.end(meta)
@@ -210,7 +223,7 @@ def _at_target(route: Route, key: str) -> str:
     return route.target.prefix + key.removeprefix(route.source.prefix)
 
 
-def _copy(route: Route, listed: Listed, progress: Progress) -> _Outcome:
+def _copy(route: Route, listed: Listed, progress: Progress) -> Outcome:
     """Copy what the object is now, and look at what the target made of it."""
     for _attempt in range(_ATTEMPTS):
         try:
@@ -218,13 +231,13 @@ def _copy(route: Route, listed: Listed, progress: Progress) -> _Outcome:
         except Changed:
             now = route.source.head(listed.key)
             if now is None:
-                return _Outcome(None, copied=False)
+                return Outcome(None, copied=False)
             listed = now
             continue
         if route.same_server:
             progress.advance(listed.size)
         progress.advance(0, 1)
-        return _Outcome(_seen(route, listed) | meta, copied=True)
+        return Outcome(_seen(route, listed) | meta, copied=True)
     raise Torn
 
 
@@ -232,6 +245,7 @@ def _server_copy(route: Route, listed: Listed) -> dict[str, Any]:
     found = route.source.look(listed.key)
     if found is None or found[0].etag != listed.etag:
         raise Changed
+    found[1].update(_tags(route, listed.key))
     route.target.copy_from(route.source, listed, found[1])
     after = route.source.look(listed.key)
     if after is None or after[0].etag != listed.etag:  # not every server keeps the condition of a copy
@@ -244,6 +258,7 @@ def _stream(route: Route, listed: Listed, progress: Progress) -> dict[str, Any]:
     key, hasher = _at_target(route, listed.key), blake3()
     size = part_size(listed.size)
     first = route.source.read(listed, 0, min(size, listed.size))
+    first.meta.update(_tags(route, listed.key))
 
     def parts() -> Iterator[bytes | bytearray]:
         hasher.update(first.content)
@@ -277,22 +292,43 @@ def _seen(route: Route, listed: Listed) -> dict[str, Any]:
     return {**facts.identity(listed), SIZE: listed.size, TARGET: shown(there)}
 
 
-def _adopt(route: Route, listed: Listed) -> _Outcome:
+def _adopt(route: Route, listed: Listed) -> Outcome:
     """It is there already, by its size and ETag; the metadata is compared before that is believed."""
     ours, theirs = route.source.look(listed.key), route.target.look(_at_target(route, listed.key))
     if ours is None:
-        return _Outcome(None, copied=False)
+        return Outcome(None, copied=False)
     kept = [
         {name: value for name, value in side[1].items() if name not in {"version", "class"}}
         for side in (ours, theirs)
         if side is not None
     ]
+    if route.tags and theirs is not None:
+        kept[0].update(_tags(route, listed.key))
+        kept[1].update(_as_meta(route.target.tags_of(theirs[0].key)))
     if len(kept) != 2 or kept[0] != kept[1] or ours[0].etag != listed.etag:  # noqa: PLR2004 - both sides
         return _copy(route, listed if ours[0].etag == listed.etag else ours[0], NoProgress())
-    return _Outcome(_seen(route, listed) | kept[0], copied=False)
+    return Outcome(_seen(route, listed) | kept[0], copied=False)
 
 
-def _check(route: Route, listed: Listed, progress: Progress) -> _Outcome:
+def _compare_tags(route: Route, listed: Listed, record: dict[str, Any]) -> Outcome:
+    """Tags are changed without anything else: both sides are asked."""
+    ours = _tags(route, listed.key).get(facts.TAGS)
+    theirs = _as_meta(route.target.tags_of(_at_target(route, listed.key))).get(facts.TAGS)
+    if ours == theirs == record.get(facts.TAGS):
+        return Outcome(record, copied=False)
+    return _copy(route, listed, NoProgress())
+
+
+def _tags(route: Route, key: str) -> dict[str, Any]:
+    """The source's, as a part of ``meta``; nothing where they are not wanted."""
+    return _as_meta(route.source.tags_of(key)) if route.tags else {}
+
+
+def _as_meta(tags: dict[str, str] | None) -> dict[str, Any]:
+    return {facts.TAGS: tags} if tags else {}
+
+
+def _check(route: Route, listed: Listed, progress: Progress) -> Outcome:
     """Read both sides; copy when they are not the same."""
     try:
         digest = digest_of(route.source, listed, progress)
@@ -309,7 +345,7 @@ def _check(route: Route, listed: Listed, progress: Progress) -> _Outcome:
     if not same:
         return _copy(route, listed, NoProgress())
     progress.advance(0, 1)
-    return _Outcome({**outcome.meta, "digest": digest}, copied=False)
+    return Outcome({**outcome.meta, "digest": digest}, copied=False)
 
 
 def digest_of(bucket: Bucket, listed: Listed, progress: Progress) -> str:

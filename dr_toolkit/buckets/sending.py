@@ -5,19 +5,31 @@ The counterpart of ``reading``. A request that is sent again after its answer wa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from dr_toolkit.buckets.client import Bucket
+from dr_toolkit.buckets.client import Bucket, seen
 from dr_toolkit.buckets.lane import Exchange, Lane, Reply
+from dr_toolkit.buckets.listing import Listed
 
 CONNECTIONS = 32
 THREADS = 8
 SMALL = 1 << 20
 """Objects up to this size are sent by the quick way."""
 _Result = TypeVar("_Result")
+_COPIED = re.compile(rb'<CopyObjectResult.*<ETag>(?:"|&#34;|&quot;)?([^<&"]*)', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was found: an object and its metadata, or None."""
+
+    there: tuple[Listed, dict[str, Any]] | None
 
 
 class Sent(Generic[_Result]):
@@ -96,6 +108,28 @@ class Sender:
             sent.start(head, bytes(content))
         return sent
 
+    def look(self, key: str) -> Sent[Looked]:
+        """What an object is now and its metadata; the result is None inside when it is gone."""
+        sent: Sent[Looked] = Sent(self, partial(_looked, key), lambda: Looked(self.bucket.look(key)))
+        return self._started(sent, self.bucket.look_head(key), bodiless=True)
+
+    def copy(self, source: Bucket, listed: Listed, patiently: Callable[[], str]) -> Sent[str]:
+        """Let the server copy a small object of another of its buckets; the result is the copy's ETag, empty where nobody told.
+
+        Args:
+            source: a bucket of the same server.
+            listed: the object there.
+            patiently: the same, where the quick way does not come to its end.
+        """
+        sent: Sent[str] = Sent(self, _copied, patiently)
+        return self._started(sent, self.bucket.copy_head(source, listed))
+
+    def _started(
+        self, sent: Sent[_Result], head: bytes, body: bytes = b"", *, bodiless: bool = False
+    ) -> Sent[_Result]:
+        sent.start(head, body, bodiless=bodiless)
+        return sent
+
     def in_pool(self, work: Callable[[], _Result]) -> Sent[_Result]:
         """Do something that is not one small request."""
         sent = Sent(self, lambda _reply: None, work)
@@ -105,3 +139,16 @@ class Sender:
 
 def _version(reply: Reply) -> str:
     return reply.headers.get("x-amz-version-id", "")
+
+
+def _looked(key: str, reply: Reply) -> Looked | None:
+    there = reply.headers
+    if not there.get("content-length", "").isdecimal() or "last-modified" not in there:
+        return None
+    return Looked(seen(key, there))
+
+
+def _copied(reply: Reply) -> str | None:
+    """A server may say that all is well and then in the content that it is not."""
+    found = _COPIED.search(reply.content)
+    return found[1].decode() if found else None

@@ -82,7 +82,7 @@ def _opened(
         own = opening.s3_settings(component.s3, config)
         other = component.to.s3 if component.to else None
         same = other is None or opening.s3_settings(other, config) == own
-        yield Route(source, target, same, checksum), listed, there
+        yield Route(source, target, same, checksum, component.tags), listed, there
 
 
 def foresee(config: Config, repository: Repository, name: str, component: BucketConfig) -> Foreseen:

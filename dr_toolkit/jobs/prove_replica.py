@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from dr_toolkit import clock
-from dr_toolkit.buckets import replica
+from dr_toolkit.buckets import replica, replica_quick
 from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
@@ -22,7 +22,7 @@ from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
 
-_WAITING = 8 * replica.THREADS
+_WAITING = 8 * replica_quick.THREADS
 
 
 def restore_check(
@@ -54,7 +54,7 @@ def restore_check(
     with (
         SnapshotReader(repository, found) as record,
         opened_target(config, component) as bucket,
-        ThreadPoolExecutor(replica.THREADS, thread_name_prefix="drctl-replica") as pool,
+        ThreadPoolExecutor(replica_quick.THREADS, thread_name_prefix="drctl-replica") as pool,
     ):
         names = Names(str(found.header.source.get("prefix", "")), bucket.prefix)
         for info in record.entries():
