@@ -6,21 +6,20 @@ Names go to the server exactly as they are: they are encoded and none is changed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from dr_toolkit.buckets import facts, failures, pages, providers
+from dr_toolkit.buckets import facts, failures, providers
 from dr_toolkit.buckets.control import Control
 from dr_toolkit.buckets.credentials import Credentials
 from dr_toolkit.buckets.failures import Changed, Expired
 from dr_toolkit.buckets.lane import Lane
+from dr_toolkit.buckets.lister import Lister
 from dr_toolkit.buckets.listing import Listed, Page
 from dr_toolkit.buckets.wire import Answer, Wire
-from dr_toolkit.errors import SourceError
 from dr_toolkit.repository.retries import Passing, Retries
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Bucket:
             f" at {settings.endpoint}" if settings.endpoint else ""
         )
         self._retries = Retries(retry_seconds)
-        self._old_listing = False
+        self._lister = Lister(self.where, self._listing, self._first_listing)
         self._credentials = Credentials(settings, self.where)
         self._wire = Wire(
             name, settings, self._credentials, connections=2 * THREADS, stall_seconds=stall_seconds
@@ -99,54 +98,19 @@ class Bucket:
             prefix: a longer one than the bucket's own.
             delimiter: leave out what has it after the prefix; pages name it as folders.
         """
-        wanted = self.prefix if prefix is None else prefix
-        with ThreadPoolExecutor(1, thread_name_prefix="drctl-list") as ahead:
-            content = self._first_listing(wanted, delimiter)
-            while True:
-                token = pages.next_token(content)  # the server makes the next page while this one is read
-                following = ahead.submit(self._listing, wanted, delimiter, token) if token else None
-                page = self._page(content)
-                self._old_listing |= page.old
-                yield page
-                if not page.truncated or not page.token:
-                    return
-                asked = following is not None and page.token == token
-                content = (
-                    following.result()
-                    if asked and following
-                    else self._listing(wanted, delimiter, page.token)
-                )
+        return self._lister.pages(self.prefix if prefix is None else prefix, delimiter)
 
-    def _first_listing(self, prefix: str, delimiter: str) -> bytes:
-        """The first page, by the first version of the interface where the server refuses the second."""
-        query = pages.query(prefix, None, delimiter=delimiter)
+    def _listing(self, query: str) -> bytes:
+        return self._run(self.where, lambda: self._send("GET", "", {}, query=query)).content
 
-        def attempt() -> Answer | None:
+    def _first_listing(self, query: str) -> bytes | None:
+        def attempt() -> bytes | None:
             answer = self._wire.request("GET", "", {}, query=query)
             if providers.refuses_new_listing(answer.status, answer.code):
                 return None
-            return self._judged("GET", "", answer)
+            return self._judged("GET", "", answer).content
 
-        found = None if self._old_listing else self._run(self.where, attempt)
-        if found is not None:
-            return found.content
-        self._old_listing = True
-        return self._listing(prefix, delimiter, None)
-
-    def _listing(self, prefix: str, delimiter: str, token: str | None) -> bytes:
-        query = pages.query(prefix, token, delimiter=delimiter, old=self._old_listing)
-        return self._run(self.where, lambda: self._send("GET", "", {}, query=query)).content
-
-    def _page(self, content: bytes) -> Page:
-        try:
-            return pages.parse(content)
-        except ValueError as error:
-            raise SourceError(
-                f"the listing of {self.where} cannot be believed: {error}",
-                on=self.where,
-                hint="look at the server and at proxies before it",
-                unaffected="nothing was stored, copied or deleted on its word",
-            ) from error
+        return self._run(self.where, attempt)
 
     def lane(self, connections: int = THREADS) -> Lane:
         """New connections for requests of one thread that mostly succeed at once."""
@@ -365,6 +329,15 @@ class Bucket:
         """Delete an object; on a versioned bucket the server keeps it behind a delete marker, whose id is returned."""
         made = self._run(key, lambda: self._control.call("delete_object", Bucket=self.name, Key=key))
         return str(made.get("VersionId", ""))
+
+    def control(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Make a control call about the bucket itself, by boto3's name for it; tried again for a bounded time.
+
+        Raises:
+            SourceUnreachable: the server went away.
+            SourceError: it refused.
+        """
+        return self._run(self.where, partial(self._control.call, operation, **parameters))
 
     def _run(self, on: str, attempt: Callable[[], _Result], *, of_object: bool = False) -> _Result:
         def translated() -> _Result:

@@ -24,6 +24,22 @@ def _from_url(value: Any) -> Any:
     return {"url": value} if isinstance(value, str) else value
 
 
+class ScratchBuckets(Section):
+    """Where a verification restores into a bucket that it makes for itself."""
+
+    url: BucketUrl
+    """How the names of such buckets begin, `s3://drctl-scratch` for one. Each is removed when the verification ends, however it ends."""
+    s3: S3Config | None = None
+    """How to reach their server. Without it, as the component's own."""
+
+    @field_validator("url")
+    @classmethod
+    def _no_folder(cls, value: str) -> str:
+        if "/" in value.removeprefix("s3://").rstrip("/"):
+            raise ValueError("names buckets, so it has no folder")
+        return value
+
+
 class BucketConfig(ComponentFields):
     """The objects of a bucket, or of a folder in it."""
 
@@ -40,8 +56,14 @@ class BucketConfig(ComponentFields):
         ReplicaTarget | None, BeforeValidator(_from_url, json_schema_input_type=str | ReplicaTarget | None)
     ] = None
     """Where the replica is; only with `mode: replica`. A URL alone means: at the same server."""
+    scratch: Annotated[
+        ScratchBuckets | None,
+        BeforeValidator(_from_url, json_schema_input_type=str | ScratchBuckets | None),
+    ] = None
+    """Where `drctl verify --restore` makes a bucket of its own, restores into it, and compares objects with their metadata. Without it, into a directory,
+    where metadata cannot be compared. A URL alone means: at the same server."""
     tags: Annotated[bool, Field(strict=True)] = False
-    """Also keep objects' tags, which takes a request for each object in each run. A replica at the same server has them anyway."""
+    """Also keep objects' tags, which takes a request for each object in each run; with `mode: replica` a request on each side."""
     versions: Literal["latest", "all"] = "latest"
     """What a snapshot keeps of a bucket with versioning: the `latest` version of each object, or `all` versions and delete markers with their times and ids."""
     max_delete: Limit = "10%"
@@ -49,13 +71,6 @@ class BucketConfig(ComponentFields):
     max_change: Annotated[int, Field(strict=True, ge=0, le=100)] = 50
     """More than this percentage of the last snapshot's objects gone, or rewritten, and the run ends with code 3: a snapshot is taken all the same;
     a replica overwrites nothing then."""
-
-    @field_validator("tags")
-    @classmethod
-    def _only_for_snapshots(cls, value: bool, info: ValidationInfo) -> bool:
-        if value and info.data.get("mode") == "replica":
-            raise ValueError("has no meaning with `mode: replica`; remove it")
-        return value
 
     @field_validator("versions")
     @classmethod

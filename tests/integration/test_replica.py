@@ -98,6 +98,38 @@ def test_a_replica_at_another_server_is_the_source(tmp_path, s3_server, far_serv
     assert '"digests": 46' in proved.stdout
 
 
+@pytest.mark.parametrize("where", ["near", "far"])
+def test_tags_go_along(tmp_path, s3_server, far_server, bucket, where):
+    """With tags: true: also of large objects, also when tags alone change, at the source or at the replica; and they come back by a restore."""
+    far = far_server if where == "far" else None
+    server = far or s3_server
+    site = ReplicaSite(tmp_path, s3_server, bucket, make_bucket(server), far=far, extra="tags: true")
+    site.put("tagged", b"content", Tagging="team=data+%26+streams")
+    site.put("large", os.urandom(20 << 20), Tagging="size=large")
+    site.put("plain", b"content")
+
+    def tags() -> dict[str, dict[str, str]]:
+        client = server.client()
+        found = {}
+        for key in ("tagged", "large", "plain"):
+            answer = client.get_object_tagging(Bucket=site.target, Key=key)
+            found[key] = {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+        return found
+
+    assert site.facts()["copied"] == 3
+    assert tags() == {"tagged": {"team": "data & streams"}, "large": {"size": "large"}, "plain": {}}
+    new = {"TagSet": [{"Key": "new", "Value": "1"}]}
+    site.client.put_object_tagging(Bucket=bucket, Key="plain", Tagging=new)
+    server.client().put_object_tagging(Bucket=site.target, Key="tagged", Tagging=new)
+    assert site.facts()["copied"] == 2
+    assert tags() == {"tagged": {"team": "data & streams"}, "large": {"size": "large"}, "plain": {"new": "1"}}
+    assert site.facts()["copied"] == 0
+    site.client.delete_object(Bucket=bucket, Key="plain")
+    site.json("restore", "cortex", "--yes")
+    answer = site.client.get_object_tagging(Bucket=bucket, Key="plain")
+    assert answer["TagSet"] == new["TagSet"]
+
+
 def test_deletions_stop_at_the_limit(near):
     """A source that lost more than max_delete: code 3, nothing deleted, new objects copied; below it, or when allowed, deletions go through."""
     fill(near)
