@@ -265,9 +265,9 @@ def test_a_whole_tree_carried_stores_no_page(world):
 def test_a_part_out_of_order_is_refused(world):
     """The same run of entries twice."""
     root, _stored = write(world, joined(entries(32, 5)))
-    (stretch,) = stretches(TreeReader(world.repository.pages, root, "entries"))
+    stretch = next(stretches(TreeReader(world.repository.pages, root, "entries")))
     tree = TreeWriter("entries", PageStore(world.repository.keys, world.store.put), b"k" * 32)
-    (part,) = stretch.parts(0, len(stretch))
+    part = next(stretch.parts(0, len(stretch)))
     tree.extend(part)
     with pytest.raises(errors.SourceError, match="out of order"):
         tree.extend(part)
