@@ -140,7 +140,7 @@ def _begin(lanes: Lanes, route: Route, step: Step, held: Held, progress: Progres
         quick = (
             None if route.tags else lanes.begin(step.listed, _at_target(route, step.key), progress, patiently)
         )
-        return quick or lanes.patient(patiently)
+        return quick or lanes.patient(patiently, step.listed.size)
     if route.checksum:
         return lanes.patient(partial(_check, route, step.listed, progress))
     if step.action == "adopt":

@@ -20,7 +20,7 @@ from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
 from dr_toolkit.buckets.reading import Reader
 from dr_toolkit.buckets.replica_plan import SIZE, TARGET, shown
-from dr_toolkit.buckets.sending import SMALL, Looked, Sender, Sent
+from dr_toolkit.buckets.sending import LARGE_AT_ONCE, SMALL, Looked, Sender, Sent
 from dr_toolkit.log import Progress
 
 THREADS = 8
@@ -81,7 +81,9 @@ class Lanes:
         self.source = source
         self._open = ExitStack()
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-replica")
-        self._open.callback(self.pool.shutdown, wait=True, cancel_futures=True)
+        self._large = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="drctl-large")
+        for pool in (self.pool, self._large):
+            self._open.callback(pool.shutdown, wait=True, cancel_futures=True)
         self.target = self._open.enter_context(Sender(target))
         self.looking = self._open.enter_context(Sender(source))
         self.reading = self._open.enter_context(Reader(source))
@@ -96,9 +98,10 @@ class Lanes:
         """Move along what can be moved on the side that nobody waits for."""
         (self.looking.lane if self.same_server else self.reading.lane).turn()
 
-    def patient(self, work: Callable[[], Outcome]) -> Patient:
-        """Do it in a thread that knows about retries and errors."""
-        return Patient(self.pool.submit(work))
+    def patient(self, work: Callable[[], Outcome], size: int = 0) -> Patient:
+        """Do it in a thread that knows about retries and errors; beside few others, where content of so many bytes passes."""
+        few = size > SMALL and not self.same_server
+        return Patient((self._large if few else self.pool).submit(work))
 
     def begin(
         self, listed: Listed, key: str, progress: Progress, patiently: Callable[[], Outcome]

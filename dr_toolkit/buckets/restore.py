@@ -178,7 +178,7 @@ class _Work:
         key = self._keys.popleft()
         if content is None:
             work = partial(_copy, self._source, info, self._sender.bucket, key, self._progress)
-            self._waiting.append((self._sender.in_pool(work), None))
+            self._waiting.append((self._sender.in_pool(work, large=True), None))
         else:
             self._waiting.append((self._sender.write(key, content, info.meta), len(content)))
             self._load += len(content)
@@ -210,8 +210,10 @@ def parts(source: EntrySource, info: EntryInfo, progress: Progress) -> Iterator[
         buffer += piece
         while len(buffer) >= size:
             progress.advance(size)
-            yield bytes(buffer[:size])
+            with memoryview(buffer) as view:
+                part = bytes(view[:size])
             del buffer[:size]
+            yield part
     if buffer:
         progress.advance(len(buffer))
         yield bytes(buffer)

@@ -19,6 +19,8 @@ from dr_toolkit.buckets.listing import Listed
 
 CONNECTIONS = 32
 THREADS = 8
+LARGE_AT_ONCE = 3
+"""Objects that are not small, each with a part of 16 MiB in memory."""
 SMALL = 1 << 20
 """Objects up to this size are sent by the quick way."""
 _Result = TypeVar("_Result")
@@ -55,9 +57,9 @@ class Sent(Generic[_Result]):
         self._exchange = Exchange(head, body, bodiless=bodiless, on_failure=self.ask_patiently)
         self._sender.lane.start(self._exchange)
 
-    def ask_patiently(self) -> None:
+    def ask_patiently(self, pool: ThreadPoolExecutor | None = None) -> None:
         """Send it in a thread that knows about retries and errors."""
-        self._patient = self._sender.pool.submit(self._patiently)
+        self._patient = (pool or self._sender.pool).submit(self._patiently)
 
     def result(self) -> _Result:
         """Wait for it.
@@ -86,6 +88,7 @@ class Sender:
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-put")
+        self._large = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="drctl-large")
         self.lane: Lane = bucket.lane(CONNECTIONS)
 
     def __enter__(self) -> Self:
@@ -95,7 +98,8 @@ class Sender:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.lane.__exit__(kind, error, trace)
-        self.pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self.pool, self._large):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def write(self, key: str, content: bytes | bytearray, meta: Mapping[str, Any]) -> Sent[str]:
         """Write a small object; the result is the id of the new version, empty without versioning."""
@@ -130,10 +134,10 @@ class Sender:
         sent.start(head, body, bodiless=bodiless)
         return sent
 
-    def in_pool(self, work: Callable[[], _Result]) -> Sent[_Result]:
-        """Do something that is not one small request."""
+    def in_pool(self, work: Callable[[], _Result], *, large: bool = False) -> Sent[_Result]:
+        """Do something that is not one small request; with a large object, beside few others."""
         sent = Sent(self, lambda _reply: None, work)
-        sent.ask_patiently()
+        sent.ask_patiently(self._large if large else None)
         return sent
 
 

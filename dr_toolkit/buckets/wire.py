@@ -97,7 +97,7 @@ class Wire:
         answer = self._pool.urlopen(
             method,
             f"{path}?{query}" if query else path,
-            body=None if content is None else bytes(content),
+            body=bytes(content) if isinstance(content, bytearray) else content,
             headers=dict(self._signer.headers(method, path, query, headers.items(), content)),
             redirect=False,
             decode_content=False,

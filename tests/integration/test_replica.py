@@ -267,7 +267,7 @@ def test_a_target_that_refuses_leaves_the_record(tmp_path, s3_server, far_server
         proxy.times(10_000, error(403, "AccessDenied"), method="PUT")
         failed = site.run("backup")
         assert failed.returncode == 1
-        assert "AccessDenied" in failed.stderr
+        assert "AccessDenied" in failed.stdout + failed.stderr
         assert "all-headers" in content_at(site, far_server)
         assert len(site.json("snapshots")["snapshots"]) == 1
         proxy.plan = lambda _method, _path, _headers: None

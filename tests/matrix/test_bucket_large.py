@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def do_GET(self) -> None:  # noqa: N802 -- the base class's name
+    def do_GET(self) -> None:
         place, query = urlsplit(self.path), parse_qs(urlsplit(self.path).query, keep_blank_values=True)
         if "versioning" in query:
             self.answer(200, b"<VersioningConfiguration/>")
@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
             found = {"ETag": f'"{"e" * 32}-125"', "Last_Modified": "Tue, 24 Nov 2026 12:00:00 GMT"}
             self.answer(206, content(start, end - start + 1), **found)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if "uploads" in parse_qs(urlsplit(self.path).query, keep_blank_values=True):
             self.answer(
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
                 200, b"<CompleteMultipartUploadResult><ETag>done</ETag></CompleteMultipartUploadResult>"
             )
 
-    def do_PUT(self) -> None:  # noqa: N802
+    def do_PUT(self) -> None:
         number = int(parse_qs(urlsplit(self.path).query)["partNumber"][0])
         body = self.body()
         self.server_of.sizes[number] = len(body)
