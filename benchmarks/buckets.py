@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from benchmarks import table
 from benchmarks.bucket_site import SOURCE, BucketSite
@@ -23,21 +24,65 @@ LARGE, LARGE_OBJECTS = 100_000_000, 20
 CHANGED = 0.01
 
 
-def measure(name: str, objects: int, rounds: int) -> list[str]:
-    """One measurement on a server of its own.
+def measure(names: Sequence[str], objects: int, rounds: int) -> list[str]:
+    """Measurements, on one server for all of small objects and another for the large ones.
 
     Args:
-        name: one of ``NAMES``.
+        names: of ``NAMES``.
         objects: small ones in the bucket; the large ones are always 20 of 100 MB.
         rounds: how many.
 
     Returns:
-        Its table.
+        Their tables.
     """
-    size, count = (LARGE, LARGE_OBJECTS) if name == "bucket-large" else (SMALL, objects)
-    with BucketSite(count, size) as site:
-        title = f"{name}: {count:,} objects of {size:,} bytes"
-        return table.comparison(title, _CASES[name](site, rounds), site.bytes)
+    lines: list[str] = []
+    for size, count, chosen in (
+        (SMALL, objects, [name for name in names if name != "bucket-large"]),
+        (LARGE, LARGE_OBJECTS, [name for name in names if name == "bucket-large"]),
+    ):
+        if not chosen:
+            continue
+        with BucketSite(count, size) as site:
+            for name in chosen:
+                print(f"{name} (load {os.getloadavg()[0]:.2f})", flush=True)
+                title = f"{name}: {count:,} objects of {size:,} bytes"
+                lines += table.comparison(title, _CASES[name](site, rounds), site.bytes)
+                print("\n".join(lines[-8:]), flush=True)
+    return lines
+
+
+def growth(counts: Sequence[int]) -> list[dict[str, float]]:
+    """What one run of each sort takes with ever more objects in one bucket.
+
+    Args:
+        counts: of objects, ascending.
+
+    Returns:
+        For each count the seconds, CPU seconds and memory of a first and of an unchanged snapshot, and of a restore.
+    """
+    rows = []
+    with BucketSite(0, SMALL) as site:
+        for count in counts:
+            site.put(range(site.objects, count))
+            site.objects = count
+            config = site.repository()
+            row: dict[str, float] = {"objects": count}
+            target = site.new_bucket()
+            for name, arguments in (
+                ("first", ["backup"]),
+                ("unchanged", ["backup"]),
+                ("restore", ["restore", "blocks", "--to", f"s3://{target}", "--yes"]),
+            ):
+                run = site.drctl(config, *arguments)
+                row |= {f"{name}_seconds": run.seconds, f"{name}_cpu": run.cpu, f"{name}_memory": run.rss}
+                print(
+                    f"  {count:,} {name}: {run.seconds:.1f} s, {run.cpu:.2f} s CPU, {run.rss / 1e6:.0f} MB",
+                    flush=True,
+                )
+            rows.append(row)
+            site.remove_repository(config)
+            site.drop(target)
+    return rows
 
 
 def first(site: BucketSite, rounds: int) -> Results:

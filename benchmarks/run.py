@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+from pathlib import Path
 
 from benchmarks import base_site, bases, buckets, cases, table
 from benchmarks.bucket_site import missing_peers
@@ -11,6 +13,7 @@ from benchmarks.site import COMPONENT, Site
 
 NAMES = ("dump-disk", "dump-s3", "incremental", "restore")
 BIG_MB = 5000
+GROWTH = (10_000, 100_000, 300_000)
 
 
 def main() -> None:
@@ -31,7 +34,16 @@ def main() -> None:
         action="store_true",
         help=f"only memory: a backup to each storage and a restore of {BIG_MB} MB",
     )
+    parser.add_argument(
+        "--growth",
+        type=Path,
+        metavar="FILE",
+        help="only time and memory with 10,000, 100,000 and 300,000 objects, as JSON into this file",
+    )
     asked = parser.parse_args()
+    if asked.growth:
+        asked.growth.write_text(json.dumps(buckets.growth(GROWTH), indent=1) + "\n")
+        return
     if asked.rounds < 1 or asked.size <= 0:
         parser.error("--rounds and --size must be greater than zero")
     names = asked.only or NAMES
@@ -45,13 +57,9 @@ def main() -> None:
 
 
 def _buckets(names: list[str], objects: int, rounds: int) -> list[str]:
-    lines: list[str] = []
     if names and (missing := missing_peers()):
         raise SystemExit(f"this machine lacks {' and '.join(missing)}: pip install '.[bench]'")
-    for name in names:
-        print(f"{name} (load {os.getloadavg()[0]:.2f})", flush=True)
-        lines += buckets.measure(name, objects, rounds)
-    return lines
+    return buckets.measure(names, objects, rounds)
 
 
 def _bases(names: list[str], size: float, rounds: int) -> list[str]:
