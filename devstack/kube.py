@@ -31,7 +31,6 @@ CONTROLLERS = (
     "*",
     "-node-lifecycle-controller",
     "-node-ipam-controller",
-    "-node-route-controller",
     "-certificatesigningrequest-signing-controller",
     "-certificatesigningrequest-approving-controller",
 )
