@@ -14,6 +14,7 @@ _EPILOG = epilog(
     "drctl verify --quick",
     "drctl verify console-db --data",
     "drctl verify --data=10",
+    "drctl verify --data --all",
     "drctl verify console-db --restore",
     "drctl verify console-db --restore --in namespace",
     "drctl verify sql-db --restore --tables 'public.topic_*' --budget 30m",
@@ -75,6 +76,12 @@ class _OptionalValue(click.Command):
     help="This snapshot; else the newest good one of each component.",
 )
 @click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="Every snapshot, the newest first; with --quick or --data. A pack is read once.",
+)
+@click.option(
     "--in",
     "place",
     type=click.Choice(["local", "namespace"]),
@@ -96,6 +103,7 @@ def command(
     quick: bool,
     restore: bool,
     schema_only: bool,
+    every: bool,
 ) -> None:
     """Prove that snapshots can be restored, and store signed evidence.
 
@@ -110,6 +118,8 @@ def command(
         raise click.UsageError("--tables and --budget, or --schema-only, go with --restore")
     if snapshot_id is not None and len(components) != 1:
         raise click.UsageError("--snapshot needs the name of its component")
+    if every and (restore or snapshot_id is not None):
+        raise click.UsageError("--all goes with --quick or --data, and not with --snapshot")
     if data is not None and components and components[0].isdigit():
         raise click.UsageError(f"write --data={components[0]}")
     from dr_toolkit.jobs import opening, verify
@@ -125,7 +135,7 @@ def command(
         config = config.with_scratch(place)
     with opening.opened_repository(config) as repository:
         sample = Sample(tables, schema_only, seconds) if part else None
-        request = verify.Request(components, level, data or 100.0, snapshot_id, sample, mark)
+        request = verify.Request(components, level, data or 100.0, snapshot_id, sample, mark, every)
         results = verify.run(config, repository, request, context.progress())
     context.emit({"results": [documents.verification(r) for r in results]}, text.verification(results))
     if not all(r.passed for r in results):

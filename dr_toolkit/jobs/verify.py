@@ -37,6 +37,7 @@ class Request:
         snapshot: a snapshot's id; else the newest good one of each component.
         sample: which part, for ``sample``.
         mark: of a run in a scratch namespace; it goes into the counts, so that the run's evidence is found.
+        every: each snapshot of the components, the newest first, and not one of each; for ``quick`` and ``data``.
     """
 
     components: tuple[str, ...] = ()
@@ -45,6 +46,7 @@ class Request:
     snapshot: str | None = None
     sample: Sample | None = None
     mark: str | None = None
+    every: bool = False
 
 
 @dataclass(slots=True)
@@ -112,17 +114,7 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
         ]
         own = [s for s in snapshots if s.header.component == name]
         lost += inspect.found_damaged(own)
-        results.append(
-            _component(
-                config,
-                repository,
-                request,
-                name,
-                own,
-                lost,
-                progress,
-            )
-        )
+        results += _component(config, repository, request, name, own, lost, progress)
     sign(repository, results)
     return [*results, *_of_the_repository(repository, request.level)]
 
@@ -148,12 +140,20 @@ def _component(
     snapshots: Sequence[Snapshot],
     lost: list[str],
     progress: Progress,
-) -> Result:
+) -> list[Result]:
+    if request.every and snapshots:
+        # The newest first: what is read whole for it is not read again for an older one.
+        read: set[tuple[bytes, int]] = set()
+        newest, *older = reversed(snapshots)
+        return [
+            one(config, repository, request, newest, progress, lost, read),
+            *(one(config, repository, request, found, progress, (), read) for found in older),
+        ]
     try:
         found = selection.choose(snapshots, name, snapshot_id=request.snapshot)
     except errors.SnapshotMissing as error:
-        return Result(name, "", "", request.level, passed=False, failures=[*lost, error.message])
-    return one(config, repository, request, found, progress, lost)
+        return [Result(name, "", "", request.level, passed=False, failures=[*lost, error.message])]
+    return [one(config, repository, request, found, progress, lost)]
 
 
 def one(
@@ -163,6 +163,7 @@ def one(
     found: Snapshot,
     progress: Progress,
     lost: Sequence[str] = (),
+    read: set[tuple[bytes, int]] | None = None,
 ) -> Result:
     """Verify one snapshot; stores no evidence.
 
@@ -173,12 +174,13 @@ def one(
         found: the snapshot.
         progress: told of each stage.
         lost: what is known to be missing of its component.
+        read: for ``data``, packs that this run has read whole and found right; grows.
     """
     name = found.header.component
     result = Result(name, found.id, found.digest_text, request.level, passed=False)
     started = clock.monotonic()
     try:
-        _look(config, repository, request, found, result, progress)
+        _look(config, repository, request, found, result, progress, set() if read is None else read)
     except errors.DataError as error:
         result.failures.append(error.message)
     finally:
@@ -199,6 +201,7 @@ def _look(
     found: Snapshot,
     result: Result,
     progress: Progress,
+    read: set[tuple[bytes, int]],
 ) -> None:
     kind, place = found.header.kind, config.verify.scratch
     if request.level in {"restore", "sample"}:
@@ -217,7 +220,7 @@ def _look(
     else:
         progress.start(None, f"{found.header.component}: reading")
         findings = check.data(
-            repository, found, request.percent, advance=lambda count: progress.advance(count, 1)
+            repository, found, request.percent, read, advance=lambda count: progress.advance(count, 1)
         )
     result.checks = {
         "packs": findings.packs,

@@ -72,6 +72,7 @@ def data(
     repository: Repository,
     found: Snapshot,
     percent: float = 100.0,
+    read: set[tuple[bytes, int]] | None = None,
     *,
     advance: Callable[[int], None] = lambda _count: None,
     choose: random.Random | None = None,
@@ -82,10 +83,11 @@ def data(
         repository: opened with the ``read`` role.
         found: the snapshot.
         percent: of the packs, more than 0, at most 100; at least one pack is read.
+        read: packs (with their size) found right by an earlier call for another snapshot: of them only the footer is held against this catalog. Grows.
         advance: told the bytes read.
         choose: the source of randomness, for tests.
     """
-    findings = Findings()
+    findings, read = Findings(), set() if read is None else read
     for object_id in {
         bytes.fromhex(name.rpartition("/")[2]) for name in _catalog_objects(repository, found, findings)
     }:
@@ -103,9 +105,19 @@ def data(
             group = chosen[start : start + GROUP]
             expected = _expected_frames(repository, found, {use.pack for use in group}, findings)
             wanted = [(use, expected.get(use.pack, {})) for use in group]
-            for result in pool.map(lambda item: _check_pack(repository, *item), wanted):
+            results = pool.map(
+                lambda item: (
+                    _held(repository, *item)
+                    if (item[0].pack, item[0].size) in read
+                    else _check_pack(repository, *item)
+                ),
+                wanted,
+            )
+            for use, result in zip(group, results, strict=True):
                 _merge(findings, result)
                 advance(result.bytes_read)
+                if not result.failures:
+                    read.add((use.pack, use.size))
     return findings
 
 
@@ -223,6 +235,17 @@ def _check_notes(repository: Repository, found: Snapshot, findings: Findings) ->
             findings.fail(error, layout.note_name(found.id, name))
 
 
+def _held(repository: Repository, use: PackUse, expected: _Frames) -> Findings:
+    """Of a pack read before: its frames opened and hashed to the footer's ids; another catalog may still claim something else of them."""
+    name = layout.pack_name(use.pack)
+    result = Findings(packs=1)
+    try:
+        result.frames = _held_against(repository.footer(use.pack, use.size), name, expected)
+    except errors.DataError as error:
+        result.fail(error, name)
+    return result
+
+
 def _check_pack(repository: Repository, use: PackUse, expected: _Frames) -> Findings:
     name = layout.pack_name(use.pack)
     result = Findings(packs=1)
@@ -251,10 +274,17 @@ def _open_frames(repository: Repository, name: str, body: memoryview, expected: 
         raise errors.Damaged(
             f'the footer of "{name}" is of another epoch than the pack', fault="structure", on=name
         )
-    chunk_key = repository.keys.derived("chunk-id")
-    position, wanted = pack.HEADER_SIZE, dict(expected)
+    chunk_key, position = repository.keys.derived("chunk-id"), pack.HEADER_SIZE
     for number, (chunk_id, chunk_length, frame_length, _source, _offset) in enumerate(footer.frames):
         opened.chunk(number, body[position : position + frame_length], chunk_length, chunk_id, chunk_key)
+        position += frame_length
+    return _held_against(footer, name, expected)
+
+
+def _held_against(footer: pack.Footer, name: str, expected: _Frames) -> int:
+    """What a catalog says of a pack's frames, and what the footer says of them; gives the number of frames."""
+    position, wanted = pack.HEADER_SIZE, dict(expected)
+    for number, (chunk_id, chunk_length, frame_length, _source, _offset) in enumerate(footer.frames):
         claim = wanted.pop(number, None)
         if claim is not None and claim != (chunk_id, position, frame_length, chunk_length):
             raise errors.Damaged(

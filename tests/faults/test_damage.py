@@ -82,6 +82,28 @@ def test_a_flipped_bit_is_found_wherever_it_is(stocked: Site, kind: str) -> None
     stocked.inside("verify", "--data").expect(0)
 
 
+def test_what_only_older_snapshots_use_is_read_by_all(small_site: Site) -> None:
+    """The newest snapshot does not touch the damaged pack: --data alone says so of it, --data --all finds it; a pack that two share is read once."""
+    old = small_site.backup()["id"]
+    only_old = small_site.objects("packs")
+    shared = small_site.backup()["id"]
+    new = small_site.backup("--full")["id"]
+    rows = small_site.inside("verify", "--data", "--all").expect(0).document["results"]
+    assert [row["snapshot"] for row in rows] == [new, shared, old]
+    newest, middle, oldest = (row["checks"] for row in rows)
+    assert newest["bytes_read"] > 0
+    assert middle["bytes_read"] > 0
+    assert oldest["packs"] > 0
+    assert oldest["bytes_read"] == 0, "its packs were read for the one before"
+    flip(only_old[0], only_old[0].stat().st_size // 2)
+    small_site.inside("verify", "--data").expect(0)
+    answer = small_site.inside("verify", "--data", "--all").expect(3)
+    rows = answer.document["results"]
+    assert [row["result"] for row in rows] == ["passed", "failed", "failed"], "each that needs it says so"
+    assert all(only_old[0].name in str(row["failures"]) for row in rows[1:])
+    small_site.inside("verify", "--restore", "--all").expect(2)
+
+
 @pytest.mark.parametrize("kind", ["packs", "catalogs"])
 def test_damaged_content_is_never_restored(stocked: Site, root: Path, kind: str) -> None:
     """A restore from a damaged object fails with exit 3 and leaves no file, not even a part of one."""
