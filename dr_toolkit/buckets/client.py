@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dr_toolkit.repository.s3_settings import S3Settings
 
 THREADS = 16
-PART = 16 << 20
+PART = 8 << 20
 """Objects up to this size are written by one request, larger ones in parts of at least this size."""
 _PARTS_LIMIT = 10_000
 _DONE = frozenset({200, 206})

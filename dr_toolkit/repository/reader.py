@@ -208,13 +208,12 @@ class SnapshotReader:
         waiting: deque[_Batch] = deque()
         batch = _Batch()
         try:
-            for info, extents in self._placed(wanted):
-                small = info.size <= most
-                for extent in extents if small else ():
+            for info, extents in self._placed(wanted, most):
+                for extent in extents or ():
                     for part in _bounded(extent):
                         batch.run.add(part)
                         batch.parts += 1
-                batch.entries.append((info, batch.parts if small else None))
+                batch.entries.append((info, None if extents is None else batch.parts))
                 if batch.run.length >= RUN_LIMIT or len(batch.entries) >= BATCH_ENTRIES:
                     batch.future = self._pool.submit(self._open, batch.run)
                     waiting.append(batch)
@@ -229,11 +228,17 @@ class SnapshotReader:
             for left in waiting:
                 left.cancel()
 
-    def _placed(self, wanted: Iterable[EntryInfo]) -> Iterator[tuple[EntryInfo, list[Extent | Zeros]]]:
-        """Entries with their extents, by one walk through the catalog beside that of whoever wants them."""
+    def _placed(
+        self, wanted: Iterable[EntryInfo], most: int
+    ) -> Iterator[tuple[EntryInfo, list[Extent | Zeros] | None]]:
+        """Entries with their extents, by one walk through the catalog beside that of whoever wants them; None of a large one, which has many."""
         walk: Iterator[Stretch] | None = None
         stretch, number = Stretch(), 0
         for info in wanted:
+            if info.size > most:
+                walk, stretch, number = None, Stretch(), 0
+                yield info, None
+                continue
             walk = walk or stretches(self._tree, info.path)
             while number == len(stretch) or stretch.begins[number].path != info.path:
                 if number < len(stretch):

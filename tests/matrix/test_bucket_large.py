@@ -141,8 +141,9 @@ def test_two_gigabytes_in_flat_memory(tmp_path):
     """A backup in ranges and a restore in parts: every part is what it was, and neither run takes more memory than one of small objects may."""
     with PatternServer() as server:
         site = Site(tmp_path, server, "pattern")
-        assert run(site, "backup") < MEMORY
-        assert run(site, "restore", "cortex", "--to", "s3://back", "--yes") < MEMORY
+        used = [run(site, "backup"), run(site, "restore", "cortex", "--to", "s3://back", "--yes")]
+        print(used)
+        assert max(used) < MEMORY, used
     starts, position = {}, 0
     for number in sorted(server.sizes):
         starts[number] = position
