@@ -20,10 +20,12 @@ from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
 from dr_toolkit.buckets.reading import Reader
 from dr_toolkit.buckets.replica_plan import SIZE, TARGET, shown
-from dr_toolkit.buckets.sending import LARGE_AT_ONCE, SMALL, Looked, Sender, Sent
+from dr_toolkit.buckets.sending import SMALL, Looked, Sender, Sent
 from dr_toolkit.log import Progress
 
 THREADS = 8
+LARGE_AT_ONCE = 3
+"""Objects that are not small and pass through this machine, each with a part in memory."""
 WINDOW = 48
 """Objects between two requests."""
 _OWN = {"version", "class"}

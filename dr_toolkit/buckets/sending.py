@@ -19,8 +19,8 @@ from dr_toolkit.buckets.listing import Listed
 
 CONNECTIONS = 32
 THREADS = 8
-LARGE_AT_ONCE = 2
-"""Objects that are not small, each with some 40 MB in memory: a part, what it is made of, and what is fetched ahead."""
+LARGE_AT_ONCE = 1
+"""Objects that are not small: with what is fetched ahead for it, one takes some 100 MB."""
 SMALL = 1 << 20
 """Objects up to this size are sent by the quick way."""
 _Result = TypeVar("_Result")

@@ -142,7 +142,6 @@ def test_two_gigabytes_in_flat_memory(tmp_path):
     with PatternServer() as server:
         site = Site(tmp_path, server, "pattern")
         used = [run(site, "backup"), run(site, "restore", "cortex", "--to", "s3://back", "--yes")]
-        print(used)
         assert max(used) < MEMORY, used
     starts, position = {}, 0
     for number in sorted(server.sizes):
