@@ -16,7 +16,7 @@ from tests.bucket_site import DRCTL, Site
 
 SIZE = 2_000_000_000
 BLOCK = 1 << 20
-MEMORY = 250_000_000
+MEMORY = 280_000_000
 
 
 def block(number: int) -> bytes:
