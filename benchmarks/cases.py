@@ -121,7 +121,8 @@ def restore(site: Site, rounds: int) -> Results:
         {"drctl restore": ours, "pg_restore": peer(), "pg_restore -j 2": peer("-j", "2")}, rounds
     )
     site.remove_repository(config)
-    archive.unlink()
+    for written in (archive, Path(f"{archive}.globals.sql")):
+        written.unlink()
     return results
 
 
