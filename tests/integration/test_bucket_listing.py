@@ -88,6 +88,17 @@ def test_a_part_that_is_cut_or_lies_is_refused(moto):
                 keys(proxy.endpoint, "t/", sharding.LARGE)
 
 
+def test_a_part_that_may_not_be_listed_ends_the_listing(moto):
+    """A right that is missing for one prefix is no empty folder: the error says what to grant."""
+    with S3Proxy(moto.endpoint) as proxy:
+        proxy.plan = lambda _m, path, _h: (
+            error(403, "AccessDenied") if "prefix=t%2Fa%2F01" in path and "delimiter" not in path else None
+        )
+        with pytest.raises(errors.SourceError, match="AccessDenied") as refused:
+            keys(proxy.endpoint, "t/", sharding.LARGE)
+        assert "docs/permissions.md" in (refused.value.hint or "")
+
+
 def old_server(refuses: bool):
     """How a server answers that knows ListObjects alone: it refuses the second version, or does not look at what it adds."""
 
