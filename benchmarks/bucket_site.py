@@ -13,6 +13,7 @@ from typing import Self
 
 from benchmarks.measure import Run, Servers, drctl, pipeline
 from benchmarks.site import RCLONE, RCLONE_CRYPT, obscured
+from benchmarks.stand_in import StandIn
 from devstack import programs
 from devstack.s3 import S3Server
 from dr_toolkit.keys import key_file
@@ -47,12 +48,15 @@ class BucketSite:
         objects: in the bucket.
         size: bytes of each.
         root: where; everything in it is removed at the end.
+        server: to be used instead of one that is started, and not to be filled.
     """
 
-    def __init__(self, objects: int, size: int, root: Path | None = None) -> None:
+    def __init__(
+        self, objects: int, size: int, root: Path | None = None, server: StandIn | None = None
+    ) -> None:
         self.root = root or Path(tempfile.mkdtemp(prefix="drctl-bench-"))
         self.objects, self.size = objects, size
-        self.s3 = S3Server(self.root / "s3")
+        self.s3 = server or S3Server(self.root / "s3")
         self.servers = Servers(lambda: self.s3.pid)
         self._numbers = itertools.count(1)
         self._random = random.Random(6)
@@ -75,7 +79,8 @@ class BucketSite:
 
     def __enter__(self) -> Self:
         try:
-            self.s3.start()
+            if isinstance(self.s3, S3Server):
+                self.s3.start()
             key_file.generate(str(self.root / "key"))
             text = RCLONE.format(
                 endpoint=self.s3.endpoint,
@@ -84,15 +89,17 @@ class BucketSite:
                 secret=self.s3.secret_key,
             )
             self.rclone_config.write_text(text)
-            self.s3.create_bucket(SOURCE)
-            self.put(range(self.objects))
+            if isinstance(self.s3, S3Server):
+                self.s3.create_bucket(SOURCE)
+                self.put(range(self.objects))
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.s3.remove()
+        if isinstance(self.s3, S3Server):
+            self.s3.remove()
         shutil.rmtree(self.root, ignore_errors=True)
 
     # -- content -------------------------------------------------------------------------------------------------------
@@ -127,23 +134,26 @@ class BucketSite:
     def new_bucket(self) -> str:
         """An empty bucket."""
         name = f"bench-{next(self._numbers)}"
-        self.s3.create_bucket(name)
+        if isinstance(self.s3, S3Server):
+            self.s3.create_bucket(name)
         return name
 
     def drop(self, bucket: str) -> None:
         """Remove a bucket and what is in it; the server drops all of its volumes at once."""
         self.s5cmd("rm", f"s3://{bucket}/*")
-        client = self.s3.client()
-        client.delete_bucket(Bucket=bucket)
-        client.close()
+        if isinstance(self.s3, S3Server):
+            client = self.s3.client()
+            client.delete_bucket(Bucket=bucket)
+            client.close()
 
     # -- who works -----------------------------------------------------------------------------------------------------
 
-    def repository(self, replica_to: str | None = None) -> Path:
+    def repository(self, replica_to: str | None = None, source: str = SOURCE) -> Path:
         """Make an empty repository on disk, with the bucket as its component.
 
         Args:
             replica_to: replicate into this bucket.
+            source: the bucket that is the component.
 
         Returns:
             The configuration.
@@ -152,7 +162,7 @@ class BucketSite:
         config = self.root / f"{number}.yaml"
         more = REPLICA.format(target=replica_to) if replica_to else ""
         config.write_text(
-            YAML.format(root=self.root, number=number, bucket=SOURCE, endpoint=self.s3.endpoint, more=more)
+            YAML.format(root=self.root, number=number, bucket=source, endpoint=self.s3.endpoint, more=more)
         )
         made = self.drctl(config, "init")
         trusted = f"repository:\n  trust: {made.document['trust']}\n"

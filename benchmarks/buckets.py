@@ -10,6 +10,7 @@ from benchmarks import table
 from benchmarks.bucket_site import SOURCE, BucketSite
 from benchmarks.cases import Contender, Results, interleaved
 from benchmarks.measure import Run
+from benchmarks.stand_in import StandIn
 
 NAMES = (
     "bucket-first",
@@ -52,26 +53,23 @@ def measure(names: Sequence[str], objects: int, rounds: int) -> list[str]:
 
 
 def growth(counts: Sequence[int]) -> list[dict[str, float]]:
-    """What one run of each sort takes with ever more objects in one bucket.
+    """What one run of each sort takes with ever more objects, against a stand-in for a server.
 
     Args:
-        counts: of objects, ascending.
+        counts: of objects.
 
     Returns:
         For each count the seconds, CPU seconds and memory of a first and of an unchanged snapshot, and of a restore.
     """
     rows = []
-    with BucketSite(0, SMALL) as site:
-        for count in counts:
-            site.put(range(site.objects, count))
-            site.objects = count
-            config = site.repository()
+    for count in counts:
+        with StandIn() as server, BucketSite(0, SMALL, server=server) as site:
+            config = site.repository(source=f"objects-{count}")
             row: dict[str, float] = {"objects": count}
-            target = site.new_bucket()
             for name, arguments in (
                 ("first", ["backup"]),
                 ("unchanged", ["backup"]),
-                ("restore", ["restore", "blocks", "--to", f"s3://{target}", "--yes"]),
+                ("restore", ["restore", "blocks", "--to", "s3://back", "--yes"]),
             ):
                 run = site.drctl(config, *arguments)
                 row |= {f"{name}_seconds": run.seconds, f"{name}_cpu": run.cpu, f"{name}_memory": run.rss}
@@ -80,8 +78,6 @@ def growth(counts: Sequence[int]) -> list[dict[str, float]]:
                     flush=True,
                 )
             rows.append(row)
-            site.remove_repository(config)
-            site.drop(target)
     return rows
 
 
