@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from dr_toolkit.repository.s3_settings import S3Settings
 
 THREADS = 16
-PART = 8 << 20
-"""Objects up to this size are written by one request, larger ones in parts of at least this size."""
+PART = 16 << 20
+"""Objects up to this size are written by one request, larger ones in parts of at least half of it."""
+_LEAST = 8 << 20
 _PARTS_LIMIT = 10_000
 _DONE = frozenset({200, 206})
 _MIB = 1 << 20
@@ -47,9 +48,11 @@ class Got:
 
 
 def part_size(size: int) -> int:
-    """Bytes of a part so that at most 10,000 parts make the object: whole MiB, at least ``PART``."""
+    """Bytes of a part so that at most 10,000 parts make the object: whole MiB, at least 8; ``PART`` for what one request writes."""
+    if size <= PART:
+        return PART
     needed = -(-size // _PARTS_LIMIT)
-    return max(PART, -(-needed // _MIB) * _MIB)
+    return max(_LEAST, -(-needed // _MIB) * _MIB)
 
 
 class Bucket:
