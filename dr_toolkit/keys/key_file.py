@@ -92,7 +92,7 @@ class KeyFile:
             raise ConfigError(
                 f"{self.describe()} is not there",
                 on=self.name,
-                hint=f"make one with: drctl keys generate-file {self._path}",
+                hint=f"bring it back from the copy that was kept safe; only for a new repository: drctl keys generate-file {self._path}",
             ) from error
         except OSError as error:
             raise ConfigError(f"{self.describe()} cannot be read: {error.strerror}", on=self.name) from error

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import threading
-import time
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from blake3 import blake3
 
 from tests.bucket_site import DRCTL, Site
+from tests.memory import peak
 
 SIZE = 2_000_000_000
 BLOCK = 1 << 20
@@ -129,18 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def run(site: Site, *arguments: str) -> int:
     """Run drctl; the largest memory that it had, in bytes."""
-    with (site.root / "said").open("wb") as said:
-        process = subprocess.Popen(
-            [DRCTL, "-c", site.config, *arguments], env=site.environment, stdout=said, stderr=said
-        )
-        peak = 0
-        while process.poll() is None:
-            with suppress(OSError, IndexError, ValueError):
-                status = Path(f"/proc/{process.pid}/status").read_text()
-                peak = max(peak, int(status.split("VmHWM:")[1].split()[0]))
-            time.sleep(0.01)
-    assert process.returncode == 0, (site.root / "said").read_text()
-    return peak * 1024
+    return peak([DRCTL, "-c", site.config, *arguments], site.environment, site.root / "said")
 
 
 def test_two_gigabytes_in_flat_memory(tmp_path):

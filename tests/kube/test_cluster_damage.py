@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import os
 import random
-import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,6 +19,7 @@ from dr_toolkit.log import NoProgress
 from tests.api_proxy import CUT, DROP, ApiProxy, status
 from tests.fakes import MemorySink
 from tests.kube.test_cluster_kinds import DRCTL, Site
+from tests.memory import peak
 
 MEMORY = 200 * 10**6
 """What a backup of releases or Secrets may take, whatever they weigh."""
@@ -182,18 +181,6 @@ def test_a_token_that_ends_for_good_in_the_middle_is_said_and_nothing_is_committ
     assert len(site.json("backup", "secrets")["snapshots"]) == 1
 
 
-def peak(site, *arguments):
-    """Run drctl, and take the kernel's word for the most memory that it held."""
-    process = subprocess.Popen(
-        [str(DRCTL), "-c", str(site.config), *arguments], env=site.environment, cwd=site.root,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    _pid, state, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(state)
-    assert process.returncode == 0
-    return usage.ru_maxrss * 1024
-
-
 def test_memory_stays_bounded_whatever_the_secrets_weigh(control_plane, new_namespace, tmp_path):
     """200 MB of JSON in Secrets of nearly 1 MiB each, releases as large as Helm can keep, and all values of some: under 200 MB each."""
     namespace = new_namespace()
@@ -201,8 +188,12 @@ def test_memory_stays_bounded_whatever_the_secrets_weigh(control_plane, new_name
     site = Site(tmp_path, control_plane, [namespace])
     text = site.config.read_text().replace("include_values: [kept/KEY]", "include_values: [s0001, s0002]")
     site.config.write_text(text)
-    took = {one: peak(site, "backup", one) for one in ("secrets", "releases")}
-    took["compared"] = peak(site, "restore", "secrets", "--yes")
+
+    def used(*arguments: str) -> int:
+        return peak([DRCTL, "-c", site.config, *arguments], site.environment, tmp_path / "said")
+
+    took = {one: used("backup", one) for one in ("secrets", "releases")}
+    took["compared"] = used("restore", "secrets", "--yes")
     print("peak memory", took)
     assert max(took.values()) < MEMORY, took
     there = site.json("snapshots")["snapshots"]

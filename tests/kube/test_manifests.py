@@ -248,11 +248,7 @@ def test_helm_upgrade_is_stopped_by_no_go(
 ) -> None:
     """With a failed migration in the database the hook says NO-GO and nothing is changed; when that is mended, GO lets the upgrade through. It names its release, whose pending revision is its own."""
     add_drctl(kubelet, IMAGE)
-    reading = next(yaml.safe_load_all((BASE / "platform-rights/backup.yaml").read_text()))["rules"]
-    control_plane.make_service_account(namespace, "drctl-restore", reading)
-    site.more = f"platform: {{console: {{kind: console, namespace: {namespace}}}}}\n"
-    site.configure(control_plane, namespace, "drctl-restore")
-    site.more = ""
+    may_look_at_its_release(site, control_plane, namespace)
     chart = CHARTS / "console"
     deployment = f"/apis/apps/v1/namespaces/{namespace}/deployments/console"
 
@@ -307,8 +303,7 @@ def test_an_evicted_hook_is_started_again(
     postgres.create_database(database)
     site = PlatformSite(servers_root / database, postgres, database)
     site.run("init")
-    control_plane.make_service_account(namespace, "drctl-restore")
-    site.configure(control_plane, namespace, "drctl-restore")
+    may_look_at_its_release(site, control_plane, namespace)
     helm3.install("console", CHARTS / "console", namespace, gate_values)
     newer = gate_values | {"platform": {"replicas": 0, "image": {"tag": "1.48.0"}}}
     pods = f"/api/v1/namespaces/{namespace}/pods"
@@ -361,6 +356,15 @@ def test_cron_job_runs_through(deployed, control_plane: ControlPlane, site: Plat
     assert "console-db" in {snapshot["component"] for snapshot in site.snapshots()}
     cron = control_plane.get("/apis/batch/v1/namespaces/drctl/cronjobs/drctl-dump")
     assert cron["status"]["lastSuccessfulTime"]
+
+
+def may_look_at_its_release(site: PlatformSite, control_plane: ControlPlane, namespace: str) -> None:
+    """What the hook's gate needs besides the database: the platform's name, and the right to read there."""
+    reading = next(yaml.safe_load_all((BASE / "platform-rights/backup.yaml").read_text()))["rules"]
+    control_plane.make_service_account(namespace, "drctl-restore", reading)
+    site.more = f"platform: {{console: {{kind: console, namespace: {namespace}}}}}\n"
+    site.configure(control_plane, namespace, "drctl-restore")
+    site.more = ""
 
 
 def hook() -> dict[str, Any]:
