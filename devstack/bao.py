@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import secrets
-import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from devstack import programs, web
+from devstack.managed import Managed
 from dr_toolkit.errors import ProgramError
 
 
-class BaoServer:
+class BaoServer(Managed):
     """One OpenBao server, unsealed, with the engine ``transit`` enabled. Its data are in memory: ``stop`` forgets them.
 
     Args:
@@ -27,31 +27,15 @@ class BaoServer:
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        self.root = root
+        super().__init__(root, programs.Server("bao server", root / "bao.log"))
         # Its cluster address is the next port.
         self.port, _ = programs.free_pair(1)
         self.root_token = secrets.token_urlsafe(24)
-        self._server = programs.Server("bao server", root / "bao.log")
 
     @property
     def address(self) -> str:
         """The URL of the server."""
         return f"http://{self.host}:{self.port}"
-
-    @property
-    def log(self) -> Path:
-        """The server's log."""
-        return self._server.log
-
-    @property
-    def running(self) -> bool:
-        """Whether the server's process is alive."""
-        return self._server.running
-
-    @property
-    def pid(self) -> int | None:
-        """The id of the server's process while it runs."""
-        return self._server.pid
 
     def start(self) -> Self:
         """Start the server, wait until it is unsealed, and enable Transit.
@@ -84,25 +68,6 @@ class BaoServer:
     def stop(self) -> None:
         """End the server; what it held is gone."""
         self._server.stop(signal.SIGTERM)
-
-    def pause(self) -> None:
-        """Freeze the server: connections are taken by the kernel, and nothing answers."""
-        self._server.pause()
-
-    def resume(self) -> None:
-        """Let a frozen server go on."""
-        self._server.resume()
-
-    def remove(self) -> None:
-        """Stop the server and delete everything that it wrote."""
-        self._server.stop()
-        shutil.rmtree(self.root, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
 
     def make_transit(self, name: str, *, derived: bool = True) -> None:
         """Make a Transit key.

@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from devstack import programs
 from devstack.kube_api import KubeApi
+from devstack.managed import Managed
 from devstack.tls import Authority
 
 NODE = "devstack"
@@ -31,7 +32,7 @@ EVICT = "devstack/evict"
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-class Kubelet:
+class Kubelet(Managed):
     """The node's process. ``with`` removes everything at its end, the Pods' processes too.
 
     Args:
@@ -50,8 +51,9 @@ class Kubelet:
         storage_classes: Sequence[str] = ("standard",),
     ) -> None:
         # Short, because Unix sockets lie in volumes; open, because some programs run as another user.
-        self.root = Path(tempfile.mkdtemp(prefix="drctl-kl-"))
-        self.root.chmod(0o755)
+        root = Path(tempfile.mkdtemp(prefix="drctl-kl-"))
+        root.chmod(0o755)
+        super().__init__(root, programs.Server("kubelet", root / "kubelet.log", death_signal=signal.SIGTERM))
         self.port = programs.free_port()
         self._images: dict[str, dict[str, Any]] = {}
         self._settings = {
@@ -65,12 +67,6 @@ class Kubelet:
             "capacity": {"cpu": "64", "memory": "64Gi", "pods": "1000"} | dict(capacity or {}),
             "storage_classes": list(storage_classes),
         }
-        self._server = programs.Server("kubelet", self.root / "kubelet.log", death_signal=signal.SIGTERM)
-
-    @property
-    def log(self) -> Path:
-        """The log of the node itself."""
-        return self._server.log
 
     def add_image(
         self,
@@ -126,18 +122,8 @@ class Kubelet:
         """End the node in good order: all its processes end with it."""
         self._server.stop(signal.SIGTERM)
 
-    def pause(self) -> None:
-        """Freeze the node: nothing starts, and nothing is reported."""
-        self._server.pause()
-
-    def resume(self) -> None:
-        """Let a frozen node go on."""
-        self._server.resume()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
+    def remove(self) -> None:
+        """Stop the node, and delete everything that it wrote."""
         self.stop()
         shutil.rmtree(self.root, ignore_errors=True)
 

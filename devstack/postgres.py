@@ -14,6 +14,7 @@ from typing import Self
 from urllib.parse import quote
 
 from devstack import programs, sql, versions
+from devstack.managed import Managed
 from devstack.tls import Authority
 from dr_toolkit.errors import ProgramError
 
@@ -38,7 +39,7 @@ SETTINGS = {
 }
 
 
-class PostgresServer:
+class PostgresServer(Managed):
     """One PostgreSQL server with its own data directory; ``start`` makes it on first use.
 
     ``stop`` keeps data and port, so that the server can come back. ``with`` removes everything at its end.
@@ -76,29 +77,15 @@ class PostgresServer:
         self._checksums = checksums
         self._user = programs.unprivileged_user()
         self._fsync = fsync
-        self.root = self._reachable(root)
+        reachable = self._reachable(root)
+        server = programs.Server(
+            f"PostgreSQL {version}", reachable / "postgres.log", user=self._user, death_signal=signal.SIGQUIT
+        )
+        super().__init__(reachable, server)
         self.data = self.root / "data"
         self.socket_dir = self._short(self.root / "run")
         self._server_programs = self._readable_programs()
         self.authority = Authority(self.root / "tls") if tls else None
-        self._server = programs.Server(
-            f"PostgreSQL {version}", self.root / "postgres.log", user=self._user, death_signal=signal.SIGQUIT
-        )
-
-    @property
-    def log(self) -> Path:
-        """The server's log."""
-        return self._server.log
-
-    @property
-    def running(self) -> bool:
-        """Whether the server's first process is alive."""
-        return self._server.running
-
-    @property
-    def pid(self) -> int | None:
-        """The id of the server's first process while it runs."""
-        return self._server.pid
 
     @property
     def ca_file(self) -> Path | None:
@@ -172,12 +159,6 @@ class PostgresServer:
         self._server.stop(signal.SIGQUIT)
         for path in (self.root, self.socket_dir):
             shutil.rmtree(path, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
 
     def create_database(self, name: str) -> str:
         """Make an empty database.

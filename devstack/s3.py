@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import signal
 from http.client import HTTPException
 from pathlib import Path
@@ -14,6 +13,7 @@ import boto3
 from botocore.config import Config
 
 from devstack import programs, web
+from devstack.managed import Managed
 from devstack.tls import Authority
 from dr_toolkit.errors import ProgramError
 
@@ -24,7 +24,7 @@ RPC_OFFSET = 10000
 ENVIRONMENT = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 
 
-class S3Server:
+class S3Server(Managed):
     """One S3 server. ``stop`` keeps data and port, so that it can come back. ``with`` removes everything at its end.
 
     Args:
@@ -37,7 +37,7 @@ class S3Server:
 
     def __init__(self, root: Path, *, tls: bool = False) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        self.root = root
+        super().__init__(root, programs.Server("weed mini", root / "weed.log"))
         self.access_key = secrets.token_hex(10).upper()
         self.secret_key = secrets.token_urlsafe(30)
         self.authority = Authority(root / "tls") if tls else None
@@ -45,7 +45,6 @@ class S3Server:
         self._rpc_ports = {name: programs.free_port() for name in ("master", "volume", "filer", "s3")}
         self._ports["admin"], self._rpc_ports["admin"] = programs.free_pair(RPC_OFFSET)
         self._https_port = programs.free_port()
-        self._server = programs.Server("weed mini", root / "weed.log")
         if self.authority:
             self.authority.issue_server()
         self._write_identities()
@@ -64,21 +63,6 @@ class S3Server:
     def ca_file(self) -> Path | None:
         """The certificate of the private authority, where the server speaks HTTPS."""
         return self.authority.ca_file if self.authority else None
-
-    @property
-    def log(self) -> Path:
-        """The server's log."""
-        return self._server.log
-
-    @property
-    def running(self) -> bool:
-        """Whether the server's process is alive."""
-        return self._server.running
-
-    @property
-    def pid(self) -> int | None:
-        """The id of the server's process while it runs."""
-        return self._server.pid
 
     def start(self) -> Self:
         """Start the server and wait until it takes objects.
@@ -107,25 +91,6 @@ class S3Server:
     def kill(self) -> None:
         """SIGKILL the server; ``start`` brings it back."""
         self._server.kill_tree()
-
-    def pause(self) -> None:
-        """Freeze the server: connections are taken by the kernel, and nothing answers."""
-        self._server.pause()
-
-    def resume(self) -> None:
-        """Let a frozen server go on."""
-        self._server.resume()
-
-    def remove(self) -> None:
-        """Stop the server and delete everything that it wrote."""
-        self._server.stop()
-        shutil.rmtree(self.root, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
 
     def client(self) -> Any:
         """Make a client with the administrator's keys, with path-style addresses and few retries.
