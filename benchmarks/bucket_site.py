@@ -60,6 +60,7 @@ class BucketSite:
         self.servers = Servers(lambda: self.s3.pid)
         self._numbers = itertools.count(1)
         self._random = random.Random(6)
+        self._filled: Path | None = None
         self.rclone_config = self.root / "rclone.conf"
         self.env = {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -140,7 +141,6 @@ class BucketSite:
 
     def drop(self, bucket: str) -> None:
         """Remove a bucket and what is in it; the server drops all of its volumes at once."""
-        self.s5cmd("rm", f"s3://{bucket}/*")
         if isinstance(self.s3, S3Server):
             client = self.s3.client()
             client.delete_bucket(Bucket=bucket)
@@ -168,6 +168,17 @@ class BucketSite:
         trusted = f"repository:\n  trust: {made.document['trust']}\n"
         config.write_text(config.read_text().replace("repository:\n", trusted))
         return config
+
+    def filled_repository(self) -> Path:
+        """A repository with a snapshot of the bucket, made once and used by all who ask.
+
+        Returns:
+            The configuration.
+        """
+        if self._filled is None:
+            self._filled = self.repository()
+            self.drctl(self._filled, "backup")
+        return self._filled
 
     def remove_repository(self, config: Path) -> None:
         """Give back its space."""

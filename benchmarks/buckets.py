@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 
-from benchmarks import table
+from benchmarks import bars, table
 from benchmarks.bucket_site import SOURCE, BucketSite
 from benchmarks.cases import Contender, Results, interleaved
 from benchmarks.measure import Run
@@ -34,22 +35,36 @@ def measure(names: Sequence[str], objects: int, rounds: int) -> list[str]:
         rounds: how many.
 
     Returns:
-        Their tables.
+        The machine, a table for each, and the bars.
     """
-    lines: list[str] = []
+    lines = table.buckets(rounds)
+    measured: dict[str, Results] = {}
+    began = time.monotonic()
     for size, count, chosen in (
-        (SMALL, objects, [name for name in names if name != "bucket-large"]),
+        (SMALL, objects, [name for name in NAMES if name in names and name != "bucket-large"]),
         (LARGE, LARGE_OBJECTS, [name for name in names if name == "bucket-large"]),
     ):
         if not chosen:
             continue
+        print(f"filling a bucket with {count:,} objects of {size:,} bytes", flush=True)
         with BucketSite(count, size) as site:
             for name in chosen:
-                print(f"{name} (load {os.getloadavg()[0]:.2f})", flush=True)
+                print(f"{name} (load {os.getloadavg()[0]:.2f}, {_minutes(began)})", flush=True)
+                try:
+                    measured[name] = _CASES[name](site, rounds)
+                except (
+                    SystemExit
+                ) as error:  # a program failed: the other measurements are wanted all the same
+                    print(f"!!! {name} FAILED: {error}", flush=True)
+                    continue
                 title = f"{name}: {count:,} objects of {size:,} bytes"
-                lines += table.comparison(title, _CASES[name](site, rounds), site.bytes)
-                print("\n".join(lines[-8:]), flush=True)
-    return lines
+                lines += table.comparison(title, measured[name], site.bytes)
+    print(f"done after {_minutes(began)}", flush=True)
+    return lines + bars.judged(measured)
+
+
+def _minutes(began: float) -> str:
+    return f"{(time.monotonic() - began) / 60:.1f} minutes"
 
 
 def growth(counts: Sequence[int]) -> list[dict[str, float]]:
@@ -95,8 +110,7 @@ def first(site: BucketSite, rounds: int) -> Results:
 
 def unchanged(site: BucketSite, rounds: int) -> Results:
     """A second snapshot of the same, against a bare listing."""
-    config = site.repository()
-    site.drctl(config, "backup")
+    config = site.filled_repository()
     return interleaved(
         {
             "drctl backup, unchanged": lambda: site.drctl(config, "backup"),
@@ -109,8 +123,7 @@ def unchanged(site: BucketSite, rounds: int) -> Results:
 
 def changed(site: BucketSite, rounds: int) -> Results:
     """A snapshot after 1% was written again, against a listing and the reading of as many objects."""
-    config = site.repository()
-    site.drctl(config, "backup")
+    config = site.filled_repository()
 
     def ours() -> Run:
         site.put(site.some(CHANGED))
@@ -168,8 +181,7 @@ def replica(site: BucketSite, rounds: int) -> Results:
 
 def restore(site: BucketSite, rounds: int) -> Results:
     """From the repository into an empty bucket, against rclone from a directory."""
-    config, folder = site.repository(), site.new_folder()
-    site.drctl(config, "backup")
+    config, folder = site.filled_repository(), site.new_folder()
     site.rclone("copy", f"s3:{SOURCE}", str(folder))
 
     def ours() -> Run:
@@ -184,7 +196,9 @@ def restore(site: BucketSite, rounds: int) -> Results:
         site.drop(bucket)
         return run
 
-    return interleaved({"drctl restore": ours, "rclone copy": peer}, rounds)
+    results = interleaved({"drctl restore": ours, "rclone copy": peer}, rounds)
+    shutil.rmtree(folder)
+    return results
 
 
 def _first_backup(site: BucketSite) -> Run:

