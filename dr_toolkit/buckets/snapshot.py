@@ -26,8 +26,8 @@ AHEAD_BYTES = 48 << 20
 """Content that is fetched or on its way at most."""
 AHEAD = 4 * THREADS
 _ATTEMPTS = 5
-_CARRIED_BYTES = 2048
-"""About what an entry that is carried forward takes in memory."""
+_RECORD_BYTES = 700
+"""About what a record of an entry that is carried forward takes in memory."""
 _SECONDS = len("2026-11-24T12:00:00")
 
 
@@ -143,7 +143,7 @@ def _ranges(size: int) -> tuple[tuple[int, int], ...]:
 
 def _weight(step: _Step | Same) -> int:
     if isinstance(step, Same):
-        return (step.end - step.start) * _CARRIED_BYTES
+        return step.stretch.held(step.start, step.end) * _RECORD_BYTES
     return 0 if step.carried else min(step.listed.size, RANGE * 2)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hmac
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from dr_toolkit import errors
 from dr_toolkit.repository import crypto, layout, records, zstd
@@ -29,6 +30,8 @@ from dr_toolkit.repository.store import Store
 
 CACHED_PAGES = 16
 """Decoded pages kept in memory, some 200 records each: thousands of small entries are read one by one from the same page."""
+HELD = 20_000
+"""Records of one entry that are held in memory at most, some 10 MB; an entry of over a gigabyte has more, and is walked through."""
 CACHED_OBJECTS = 4
 """Whole catalog objects (some 4 MiB each) kept in memory: pages are mostly read in order."""
 
@@ -104,6 +107,21 @@ class Pages:
         return body, opener
 
 
+class Extents:
+    """The extents of one entry that has too many to be held: they are read whenever they are walked through.
+
+    Args:
+        tree: of the snapshot.
+        path: of an entry that is there.
+    """
+
+    def __init__(self, tree: TreeReader, path: str) -> None:
+        self._tree, self._path = tree, path
+
+    def __iter__(self) -> Iterator[Extent | Zeros]:
+        return self._tree.extents(self._path) or iter(())
+
+
 class TreeReader:
     """Reads one tree of a snapshot.
 
@@ -176,8 +194,10 @@ class TreeReader:
             return None
         return covered(path, walk)
 
-    def whole_entries(self, start: str = "") -> Iterator[tuple[EntryInfo, list[Extent | Zeros]]]:
-        """Entries with their extents, in order of path, read once from ``start`` to the end."""
+    def whole_entries(
+        self, start: str = "", *, most: int = HELD
+    ) -> Iterator[tuple[EntryInfo, Iterable[Extent | Zeros]]]:
+        """Entries with their extents, in order of path, from ``start`` to the end. Those of one with over ``most`` are read again when they are asked for."""
         walk = self.leaves((start.encode(), records.BEGIN) if start else None)
         for path, record in walk:
             if not isinstance(record, Begin):
@@ -193,8 +213,13 @@ class TreeReader:
                         finish.append(inner)
                     yield found, inner
 
-            extents.extend(covered(path, until_finish()))
-            yield EntryInfo(path, record.kind, finish[0].size, finish[0].meta), extents
+            following = covered(path, until_finish())
+            extents.extend(islice(following, most))
+            many = False
+            for _extent in following:
+                many = True
+            info = EntryInfo(path, record.kind, finish[0].size, finish[0].meta)
+            yield info, Extents(self, path) if many else extents
 
     def leaf_pages(self, start: Key | None = None) -> Iterator[Page]:
         """All pages with records, in order, from the one with ``start`` on. That one follows the other is for the caller to check."""

@@ -55,14 +55,14 @@ class Carry:
     """An entry of the parent that is taken over as it is, without its content."""
 
     info: EntryInfo
-    extents: Sequence[Extent | Zeros]
+    extents: Iterable[Extent | Zeros]
 
 
 @dataclass(frozen=True, slots=True)
 class CarryParts:
-    """Entries of the parent that lie beside each other, taken over as they are."""
+    """Records of the parent that lie beside each other, taken over as they are."""
 
-    parts: Sequence[Part]
+    part: Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +227,7 @@ class Stages:
         elif isinstance(item, Carry):
             self._settle_carried(item.info, item.extents)
         elif isinstance(item, CarryParts):
-            for part in item.parts:
-                self._settle_part(part)
+            self._settle_part(item.part)
         elif isinstance(item, Hole):
             self._tree.add(item.entry.path, item.offset, Zeros(item.offset, item.length))
         elif isinstance(item, Keep):
@@ -236,7 +235,7 @@ class Stages:
         else:
             self._settle_batch(item)
 
-    def _settle_carried(self, info: EntryInfo, extents: Sequence[Extent | Zeros]) -> None:
+    def _settle_carried(self, info: EntryInfo, extents: Iterable[Extent | Zeros]) -> None:
         self._tree.add(info.path, records.BEGIN, Begin(info.path, info.kind))
         self._settle_extents(info.path, extents)
         self._tree.add(info.path, records.FINISH, Finish(info.size, dict(info.meta)))
@@ -314,9 +313,9 @@ class Pipeline:
         if isinstance(item, Piece):
             self._bytes += item.size
         elif isinstance(item, Carry):
-            self._bytes += len(item.extents) * _EXTENT_BYTES
+            self._bytes += len(item.extents) * _EXTENT_BYTES if isinstance(item.extents, Sequence) else 0
         elif isinstance(item, CarryParts):
-            self._bytes += sum(len(part.lines) for part in item.parts) * _EXTENT_BYTES
+            self._bytes += len(item.part.lines) * _EXTENT_BYTES
         if self._bytes >= SEGMENT or len(self._parcel) >= PARCEL_ITEMS:
             self._send(PARCELS)
 

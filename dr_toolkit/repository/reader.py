@@ -250,7 +250,7 @@ class SnapshotReader:
                         f'snapshot "{self.snapshot.id}" has no entry "{info.path}"', on=info.path
                     )
                 stretch, number = found, 0
-            yield info, stretch.extents(number)
+            yield info, list(stretch.extents(number))
 
     def _stream(self, extents: Iterator[Extent | Zeros]) -> Iterator[bytes]:
         runs = _runs(extents)

@@ -29,12 +29,12 @@ class Carried:
 
     Attributes:
         info: of the entry.
-        extents: its records; some 200 bytes for each 64 KiB of content.
+        extents: its records; those of a large entry are read from the storage each time that they are walked through.
         present: whether all packs that it needs may be referred to again.
     """
 
     info: EntryInfo
-    extents: Sequence[Extent | Zeros]
+    extents: Iterable[Extent | Zeros]
     present: bool
 
 
@@ -245,7 +245,8 @@ class SnapshotWriter:
         """Take the entries of a stretch from ``start`` up to ``end`` over; they must sort after every earlier one."""
         self._check_path(stretch.begins[start].path)
         self._last_path = stretch.begins[end - 1].path.encode()
-        self._pipeline.add(CarryParts(list(stretch.parts(start, end))))
+        for part in stretch.parts(start, end):
+            self._pipeline.add(CarryParts(part))
         self.entries += end - start
         self.bytes_source += sum(finish.size for finish in stretch.finishes[start:end])
 

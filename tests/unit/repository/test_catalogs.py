@@ -10,7 +10,7 @@ import pytest
 from dr_toolkit import errors
 from dr_toolkit.repository import layout, records
 from dr_toolkit.repository.catalog import PAGE_CEILING, PageStore, TreeWriter
-from dr_toolkit.repository.catalog_reader import TreeReader
+from dr_toolkit.repository.catalog_reader import HELD, TreeReader
 from dr_toolkit.repository.records import Begin, Extent, Finish, Zeros
 from dr_toolkit.repository.stretches import stretches
 from tests.unit.repository.support import World, make_world
@@ -206,9 +206,9 @@ def test_a_tree_is_not_taken_for_the_other(world):
         assert layout.CATALOGS in str(caught.value.on)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_carried_stretches_make_the_same_tree(world, seed):
-    """Runs of the parent's entries, taken over as lines between new ones and left-out ones, are the tree that their records make."""
+@pytest.mark.parametrize(("seed", "most"), [*((n, HELD) for n in range(4)), (4, 40), (5, 0)])
+def test_carried_stretches_make_the_same_tree(world, seed, most):
+    """Whatever is held in memory, runs of the parent's entries, taken over as lines between new ones and left-out ones, are the tree that their records make."""
     made, content = random.Random(seed), entries(seed + 20, 200)
     parent, _stored = write(world, joined(content))
     source = TreeReader(world.repository.pages, parent, "entries")
@@ -216,7 +216,7 @@ def test_carried_stretches_make_the_same_tree(world, seed):
         "entries", PageStore(world.repository.keys, world.store.put), world.repository.keys.derived("cut"), source
     )  # fmt: skip
     left: dict[str, Rows] = {}
-    for stretch in stretches(source):
+    for stretch in stretches(source, most=most):
         start = 0
         while start < len(stretch):
             end = made.randint(start + 1, len(stretch))
@@ -262,6 +262,33 @@ def test_a_whole_tree_carried_stores_no_page(world):
     assert stored == []
 
 
+def test_a_very_large_entry_is_never_held(world):
+    """An object of terabytes has millions of extents. Here at most 50 records are to be held: of entries before and after, and of no entry with more."""
+    made = random.Random(33)
+    content = {path: entry(path, made, count) for path, count in {"a": 3, "b": 4000, "c": 0, "d": 900, "e": 30, "f": 3}.items()}  # fmt: skip
+    root, _stored = write(world, joined(content))
+    source = TreeReader(world.repository.pages, root, "entries")
+    page = max(index.records for index in pages_of(world, root, 0))
+    lengths, large = [], []
+    for stretch in stretches(source, most=50):
+        lengths.append(len(stretch.records))
+        large += [begin.path for begin in stretch.begins if not stretch.records]
+        for number, begin in enumerate(stretch.begins):
+            wanted = [row[2] for row in content[begin.path]]
+            parts = list(stretch.parts(number, number + 1))
+            assert [record for part in parts for record in part.records] == wanted
+            assert max(len(part.records) for part in parts) <= page
+            assert list(stretch.extents(number)) == wanted[1:-1] == list(stretch.extents(number))
+            assert stretch.packs_of(number) == {r.pack for r in wanted if isinstance(r, Extent)}
+    assert {"b", "d"} <= set(large)
+    assert max(lengths) <= 50 + page < 900
+    alone = {info.path: extents for info, extents in source.whole_entries(most=50)}
+    assert [path for path in alone if not isinstance(alone[path], list)] == ["b", "d"]
+    assert {path: list(extents) for path, extents in alone.items()} == {
+        path: [row[2] for row in rows[1:-1]] for path, rows in content.items()
+    }
+
+
 def test_a_part_out_of_order_is_refused(world):
     """The same run of entries twice."""
     root, _stored = write(world, joined(entries(32, 5)))
@@ -283,8 +310,9 @@ def test_a_part_out_of_order_is_refused(world):
     ],
     ids=["size", "gap", "no end", "cut"],
 )
-def test_entries_that_are_not_whole_are_not_carried(world, rows):
+@pytest.mark.parametrize("most", [0, HELD])
+def test_entries_that_are_not_whole_are_not_carried(world, rows, most):
     """What no writer makes is damage, and does not come into another snapshot."""
     root, _stored = write(world, rows)
     with pytest.raises(errors.Damaged):
-        list(stretches(TreeReader(world.repository.pages, root, "entries")))
+        list(stretches(TreeReader(world.repository.pages, root, "entries"), most=most))
