@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from dr_toolkit import errors, log
+from dr_toolkit import clock, errors, log
 from dr_toolkit.config import ComponentConfig, Config, PostgresBaseConfig
 from dr_toolkit.jobs import base_plan, opening
 from dr_toolkit.jobs.kinds import Source
@@ -123,7 +124,10 @@ def _taken(run: Run, *, full: bool, refused: str | None) -> Snapshot:
         plan.settle(run.settings, made.ranges[0].start)
         plan.keep_notes(writer, made.manifest)
         return writer.commit(
-            {**run.source, "base": {**_base(run.found, made), **plan.document()}},
+            {
+                **run.source,
+                "base": {**_base(run.found, made, held.moment(made.target.end)), **plan.document()},
+            },
             warnings,
             status="damaged" if made.damaged else "good",
             found_damaged=plan.damaged(writer.snapshots),
@@ -195,13 +199,14 @@ def _look(settings: ConnectionSettings) -> tuple[BaseFacts, dict[str, Any], Tool
         return found, source, chosen, size, base_method.state(session)
 
 
-def _base(found: BaseFacts, made: BaseBackup) -> dict[str, Any]:
-    """What a restore must know, and reach."""
+def _base(found: BaseFacts, made: BaseBackup, moment: datetime | None) -> dict[str, Any]:
+    """What a restore must know, and reach: a place in WAL, on a timeline, and the time up to which all that was committed lies before it."""
     first, target = made.ranges[0], made.target
     return {
         "start_lsn": base_manifest.format_lsn(first.start),
         "end_lsn": base_manifest.format_lsn(target.end),
         "timeline": target.timeline,
+        **({"time": clock.rfc3339(moment)} if moment else {}),
         "segment_size": found.segment_size,
         "wal_segments": len(made.wal),
         "files": made.files,

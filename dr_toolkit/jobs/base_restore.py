@@ -82,6 +82,8 @@ def prepare(config: Config, repository: Repository, request: restore.Request) ->
         )
     recovery = _recovery(config, request)
     found, doubted = chosen(repository, request)
+    if recovery is not None:
+        base_recovery.check(recovery, Target.of(found.header.source))
     directory = Path(request.to).absolute()
     base_files.check_directory(directory, found.id)
     there = next(place for place in (directory, *directory.parents) if place.is_dir())

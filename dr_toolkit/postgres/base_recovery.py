@@ -6,11 +6,16 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from math import inf
 from pathlib import Path
 from typing import Literal
 
-from dr_toolkit import process
+from dr_toolkit import clock, process
 from dr_toolkit.errors import UsageError
+from dr_toolkit.postgres import base_manifest
+from dr_toolkit.postgres.base_manifest import format_lsn
+from dr_toolkit.postgres.base_start import Target
 from dr_toolkit.postgres.connection import ConnectionSettings
 from dr_toolkit.postgres.tools import Tools
 
@@ -82,6 +87,46 @@ def asked(*, standby: bool, given: Sequence[str], source: ConnectionSettings) ->
     if len(chosen := [name for name in _TARGETS if settings.get(name)]) > 1:
         raise _wrong(f"only one target can be aimed at, and there are {', '.join(chosen)}", "leave one")
     return Recovery(STANDBY if standby else RECOVERY, tuple(settings.items()))
+
+
+def check(recovery: Recovery, target: Target) -> None:
+    """Refuse to aim below what recovery of the snapshot must reach: PostgreSQL would find out at the end of it, or on a wrong timeline never. Pure.
+
+    Raises:
+        UsageError: a target lies before the snapshot's end.
+    """
+    settings = dict(recovery.settings)
+    least = {"lsn": format_lsn(target.end), "timeline": str(target.timeline)}
+    if target.time:
+        least["time"] = clock.rfc3339(target.time)
+    for what, below in (
+        ("lsn", _lsn(settings.get("recovery_target_lsn", "")) < target.end),
+        ("time", target.time is not None and _latest(settings.get("recovery_target_time", "")) < target.time),
+        ("timeline", _number(settings.get("recovery_target_timeline", "")) < target.timeline),
+    ):
+        if below:
+            raise _wrong(
+                f"recovery_target_{what} lies before what a recovery of this snapshot must reach, {least[what]}",
+                "aim at that or later, or choose an earlier snapshot: drctl snapshots",
+            )
+
+
+def _lsn(text: str) -> float:
+    """A place in WAL; beyond all of them where it is none, which PostgreSQL says better."""
+    return base_manifest.parse_lsn(text) if re.fullmatch(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}", text) else inf
+
+
+def _number(text: str) -> float:
+    return int(text) if re.fullmatch(r"[0-9]{1,10}", text) else inf
+
+
+def _latest(text: str) -> datetime:
+    """The latest moment that a time can mean, where it is in ISO 8601: without an offset it is in the server's zone, which nobody knows here."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone(timedelta(hours=-12)))
 
 
 def conninfo(source: ConnectionSettings) -> str:

@@ -6,10 +6,12 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 
 from dr_toolkit import log
 from dr_toolkit.errors import DrctlError, SourceError
 from dr_toolkit.postgres import server, server_disk
+from dr_toolkit.postgres.base_manifest import parse_lsn
 from dr_toolkit.postgres.connection import ConnectionSettings
 
 EACH_S = 1.0
@@ -27,6 +29,12 @@ _WRITTEN = """
         %s::pg_lsn)::bigint
     FROM pg_replication_slots WHERE slot_name = %s
 """
+_MOMENT = """
+    SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE statement_timestamp() END,
+           (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END)::text
+"""
+"""A time, and where WAL is that has everything committed up to then: the time is taken first. A standby knows only the last commit
+that it has replayed, and before the first one nothing."""
 _USUAL = "SELECT setting::bigint * 1048576 FROM pg_settings WHERE name = 'max_wal_size'"
 _STARTED = "SELECT pg_postmaster_start_time()"
 
@@ -66,6 +74,8 @@ class HeldWal:
         self._settings = settings
         self._started = server.query(session, _STARTED)
         [(self._from,)] = server.query(session, _NOW)
+        self._moments: list[tuple[int, datetime]] = []
+        self._note_moment(session)
         self.limit = limit
         self.most = 0
         self._session, self._name = session, name
@@ -73,6 +83,15 @@ class HeldWal:
         self._end: Callable[[], None] | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="drctl-slot-watch", daemon=True)
+
+    def moment(self, end: int) -> datetime | None:
+        """The latest time that was seen before ``end``: everything committed up to then is in WAL that ends there. None where nobody knows."""
+        return max((time for lsn, time in self._moments if lsn <= end), default=None)
+
+    def _note_moment(self, session: server.Connection) -> None:
+        [(time, lsn)] = server.query(session, _MOMENT)
+        if time is not None and lsn is not None:
+            self._moments.append((parse_lsn(lsn), time))
 
     def ends(self, end: Callable[[], None]) -> None:
         """What is to be called, from another thread, when the backup cannot go on."""
@@ -117,6 +136,7 @@ class HeldWal:
         if not rows or rows[0][0] == _LOST:
             self._reason = _removed(self._name)
             return
+        self._note_moment(self._session)
         held = int(rows[0][1] or 0)
         self.most = max(self.most, held)
         if held > self.limit:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from dr_toolkit import clock, log, process
@@ -36,12 +37,14 @@ class Target:
         timeline: where it is.
         superuser: the name of the cluster's first role, for a session of our own.
         max_prepared_transactions: the source's: recovery needs as many.
+        time: everything that was committed up to then is before ``end``; None where the backup could not know.
     """
 
     end: int
     timeline: int
     superuser: str
     max_prepared_transactions: int
+    time: datetime | None = None
 
     @classmethod
     def of(cls, source: dict[str, object]) -> Target:
@@ -58,6 +61,7 @@ class Target:
                 int(base["timeline"]),
                 str(base["superuser"]),
                 int(base["max_prepared_transactions"]),
+                clock.parse_rfc3339(str(base["time"])) if "time" in base else None,
             )
         except (AssertionError, KeyError, ValueError) as error:
             raise VerificationFailed("the snapshot does not say what recovery must reach") from error
@@ -143,10 +147,14 @@ def check_recovery(settings: ConnectionSettings, target: Target, *, recovering: 
     if parse_lsn(reached) < target.end or timeline != target.timeline or goes_on != recovering:
         raise VerificationFailed(
             f"recovery ended at {reached} on timeline {timeline}; it must reach {format_lsn(target.end)} "
-            f"on timeline {target.timeline}",
+            f"on timeline {target.timeline}{_held(target)}",
             hint="do not use what was restored; restore another snapshot",
         )
     _log.info("recovered", reached=reached, timeline=timeline)
+
+
+def _held(target: Target) -> str:
+    return f", and with it all that was committed up to {clock.rfc3339(target.time)}" if target.time else ""
 
 
 def _options(place: Path, target: Target, more: Mapping[str, str]) -> list[str]:

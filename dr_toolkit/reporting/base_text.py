@@ -70,6 +70,7 @@ def done(item: Done) -> str:
     if item.started:
         lines.append(
             f"  pg_verifybackup accepts it; it started, and recovery reached {base.get('end_lsn')} on timeline {base.get('timeline')}"
+            + (f", which has all that was committed up to {base['time']}" if "time" in base else "")
         )
     lines.append(
         "  took "

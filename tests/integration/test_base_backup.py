@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -325,8 +326,9 @@ def test_a_short_recovery_is_refused(source: PostgresServer, ahead: int, timelin
         sslmode="disable",
     )
     base_start.check_recovery(settings, base_start.Target(1, 1, "postgres", 0))
-    with pytest.raises(errors.VerificationFailed, match="must reach"):
-        base_start.check_recovery(settings, base_start.Target(1 + ahead, 1 + timeline, "postgres", 0))
+    time = datetime(2026, 11, 25, 12, tzinfo=UTC)
+    with pytest.raises(errors.VerificationFailed, match=r"must reach .* up to 2026-11-25T12:00:00Z"):
+        base_start.check_recovery(settings, base_start.Target(1 + ahead, 1 + timeline, "postgres", 0, time))
 
 
 @pytest.mark.parametrize("victim", ["drctl", "server"])

@@ -9,6 +9,7 @@ import pytest
 
 from devstack import sql
 from devstack.postgres import PostgresServer
+from dr_toolkit import clock
 from tests.base_site import COMPONENT, BaseSite, ask, base_of, open_directory
 
 IDS = "SELECT array_agg(id ORDER BY id) FROM t"
@@ -41,8 +42,12 @@ def source(root: Path) -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="module")
 def site(source: PostgresServer, root: Path) -> BaseSite:
+    """One snapshot; its header has the time, by the server, that recovery must reach: after all that was committed before it began."""
     made = BaseSite(root, source)
-    made.backup()
+    [(before,)] = sql.rows(source.dsn(), "SELECT date_trunc('second', clock_timestamp())")
+    time = clock.parse_rfc3339(base_of(made.backup())["time"])
+    [(after,)] = sql.rows(source.dsn(), "SELECT clock_timestamp()")
+    assert before <= time <= after
     return made
 
 
@@ -112,6 +117,11 @@ def test_a_recovery_goes_on_to_its_target(site: BaseSite, root: Path) -> None:
             break
         sql.rows(dsn, "SELECT pg_sleep(0.1)")
     place = root / "recovered"
+    for below in ("recovery_target_time=2020-01-01 00:00:00+00", "recovery_target_lsn=0/1000000"):
+        early = ("--recovery", "restore_command=false", "--recovery", below)
+        error = site.drctl("restore", COMPONENT, "--to", str(place), *early, code=2)["error"]
+        assert "must reach" in error["message"]
+    assert not place.exists()
     asked = [
         f"restore_command=cp {root}/archive/%f %p", "recovery_target_name=before_the_mistake", "recovery_target_action=promote"
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """What a restored cluster is to do when it is started: asked on the command line, written into its files."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from dr_toolkit import errors
 from dr_toolkit.postgres import base_recovery
 from dr_toolkit.postgres.base_recovery import Recovery
+from dr_toolkit.postgres.base_start import Target
 from dr_toolkit.postgres.connection import ConnectionSettings
 
 SOURCE = ConnectionSettings((("db one", 5433),), "postgres", "o'brien", "secret", "verify-full", "/ca.pem")
@@ -61,3 +63,48 @@ def test_settings_are_written_so_that_no_older_target_counts(tmp_path: Path):
     assert "recovery_target_lsn = '0/1'" in lines
     assert "restore_command = 'cp ''/a b/%f'' \\\\x %p'" in lines
     assert sorted(path.name for path in tmp_path.iterdir()) == ["postgresql.auto.conf", "recovery.signal"]
+
+
+TARGET = Target((1 << 32) | 0x2000100, 3, "postgres", 0, datetime(2026, 11, 25, 12, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("setting", "refused"),
+    [
+        ("recovery_target_lsn=1/20000FF", True),
+        ("recovery_target_lsn=1/2000100", False),
+        ("recovery_target_lsn=nonsense", False),
+        ("recovery_target_time=2026-11-25 11:59:59+00", True),
+        ("recovery_target_time=2026-11-25T13:30:00+02:00", True),
+        ("recovery_target_time=2026-11-25 12:00:00+00", False),
+        ("recovery_target_time=2026-11-24 23:59:59", True),
+        ("recovery_target_time=2026-11-25 11:00:00", False),
+        ("recovery_target_time=yesterday", False),
+        ("recovery_target_timeline=2", True),
+        ("recovery_target_timeline=latest", False),
+    ],
+)
+def test_a_target_before_the_snapshots_end_is_refused(setting: str, refused: bool) -> None:
+    """PostgreSQL would say so hours later, or recover onto another timeline. What only the server can understand is left to it."""
+    wanted = asked("restore_command=x", setting)
+    assert wanted is not None
+    if not refused:
+        base_recovery.check(wanted, TARGET)
+        return
+    with pytest.raises(errors.UsageError, match="before what a recovery of this snapshot must reach"):
+        base_recovery.check(wanted, TARGET)
+
+
+def test_a_snapshot_without_a_time_bounds_none() -> None:
+    """Older snapshots have none."""
+    source: dict[str, object] = {
+        "base": {"end_lsn": "0/10", "timeline": 1, "superuser": "p", "max_prepared_transactions": 0}
+    }
+    target = Target.of(source)
+    assert target.time is None
+    wanted = asked("restore_command=x", "recovery_target_time=2001-01-01 00:00:00+00")
+    assert wanted is not None
+    base_recovery.check(wanted, target)
+    source["base"] = {**source["base"], "time": "2026-11-25T12:00:00Z"}  # type: ignore[dict-item]
+    with pytest.raises(errors.UsageError, match="2026-11-25T12:00:00Z"):
+        base_recovery.check(wanted, Target.of(source))
