@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dr_toolkit.errors import SourceError, UnknownFormat
@@ -55,6 +56,7 @@ class TocEntry:
         relkind: of a relation, in archives from 1.16.
         owner: its owner.
         dependencies: dump ids that come before it.
+        copy_at: where, in the table of contents' exact bytes, the length of ``copy_statement`` stands.
     """
 
     dump_id: int
@@ -73,6 +75,7 @@ class TocEntry:
     relkind: str | None
     owner: str
     dependencies: tuple[int, ...]
+    copy_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,28 @@ class Toc:
     created: str
     encoding: str
     entries: tuple[TocEntry, ...]
+
+    def with_copy_statements(self, changed: Mapping[int, bytes]) -> bytes:
+        """The exact bytes, but for the COPY statements of entries with these dump ids: text in the archive's encoding."""
+        parts, done = list[bytes](), 0
+        for entry in self.entries:
+            if entry.dump_id in changed:
+                statement = changed[entry.dump_id]
+                parts += [
+                    self.raw[done : entry.copy_at],
+                    bytes(1),
+                    len(statement).to_bytes(_INT_SIZE, "little"),
+                    statement,
+                ]
+                done = entry.copy_at + 1 + _INT_SIZE + len(self.raw_copy_statement(entry))
+        return b"".join([*parts, self.raw[done:]])
+
+    def raw_copy_statement(self, entry: TocEntry) -> bytes:
+        """An entry's COPY statement in the archive's encoding."""
+        begin = entry.copy_at + 1 + _INT_SIZE
+        if not entry.copy_statement:
+            return b""
+        return self.raw[begin : begin + int.from_bytes(self.raw[entry.copy_at + 1 : begin], "little")]
 
 
 def read_toc(reader: ByteReader) -> Toc:
@@ -179,7 +204,9 @@ class _Parser:
         section = _SECTIONS.get(self._integer())
         if section is None or dump_id <= 0:
             raise self._impossible("an entry of no known section")
-        texts = [self._text() for _ in range(6)]
+        made = [self._text() for _ in range(2)]
+        copy_at = len(self._raw)
+        texts = [*made, *(self._text() for _ in range(4))]
         relkind = self._integer() if self._version >= (1, 16) else 0
         owner, _with_oids = self._text(), self._text()
         dependencies = self._dependencies()
@@ -195,6 +222,7 @@ class _Parser:
             self._numbers(table_oid, oid),
             (tag, desc, owner, *texts),
             dependencies,
+            copy_at,
         )
 
     def _dependencies(self) -> tuple[int, ...]:
@@ -257,6 +285,7 @@ class _RawEntry:
     oids: tuple[int, ...]
     texts: tuple[bytes | None, ...]
     dependencies: tuple[int, ...]
+    copy_at: int
 
     def decoded(self, codec: codecs.CodecInfo) -> TocEntry:
         tag, desc, owner, definition, drop, copy, namespace, tablespace, access_method = (
@@ -279,6 +308,7 @@ class _RawEntry:
             relkind=chr(self.relkind) if 0 < self.relkind < 128 else None,  # noqa: PLR2004 - ASCII
             owner=owner,
             dependencies=self.dependencies,
+            copy_at=self.copy_at,
         )
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dr_toolkit import clock, log
 from dr_toolkit.log import NoProgress, Progress
-from dr_toolkit.postgres import restore_plan, restore_target
+from dr_toolkit.postgres import restore_frozen, restore_plan, restore_target
 from dr_toolkit.postgres import sample as sampling
 from dr_toolkit.postgres.archive_toc import Toc
 from dr_toolkit.postgres.connection import ConnectionSettings, credentials
@@ -63,6 +63,7 @@ def restore_into(
     no_owner: bool = False,
     options: Sequence[str] = (),
     early: EarlyDigests | None = None,
+    frozen_from: int = restore_frozen.FROM_BYTES,
     progress: Progress | None = None,
 ) -> RestoreReport:
     """Restore a snapshot's dump into an empty database.
@@ -76,6 +77,7 @@ def restore_into(
         no_owner: leave out owners and privileges; everything belongs to the connection's user.
         options: further options for every ``pg_restore``.
         early: told of tables as they are loaded; has done its work when this returns.
+        frozen_from: from so many bytes on a table is loaded frozen.
         progress: told of each stage.
 
     Raises:
@@ -91,7 +93,9 @@ def restore_into(
     more = (*(("--no-owner", "--no-privileges") if no_owner else ()), *options)
     with credentials(settings) as env:
         target = Target(settings, tools, env, version // 10_000, more)
-        work = _Restore(source, toc, Runner(target), jobs, progress or NoProgress(), sample, early)
+        sizes = restore_plan.sizes(source.entries(DATA_PREFIX))
+        load = restore_frozen.frozen(toc, sizes, at_least=frozen_from)
+        work = _Restore(source, toc, load, Runner(target), jobs, progress or NoProgress(), sample, early)
         seconds = work.all(units)
     ids = {dump_id for unit in work.loaded for dump_id in unit.dump_ids}
     return RestoreReport(
@@ -112,12 +116,12 @@ def exact_archive(source: EntrySource) -> Iterator[bytes]:
         yield from source.read(info.path)
 
 
-def stream(source: EntrySource, toc: Toc, paths: Sequence[str], progress: Progress) -> Iterator[bytes]:
-    """What ``pg_restore`` reads: the table of contents, then the data blocks with these paths, in the archive's order.
+def stream(source: EntrySource, toc: bytes, paths: Sequence[str], progress: Progress) -> Iterator[bytes]:
+    """What ``pg_restore`` reads: a table of contents, then the data blocks with these paths, in the archive's order.
 
     Progress is told of the blocks' bytes as they are taken.
     """
-    yield toc.raw
+    yield toc
     for path in paths:
         for piece in source.read(path):
             yield piece
@@ -138,6 +142,7 @@ class _Restore:
         self,
         source: EntrySource,
         toc: Toc,
+        load: bytes,
         runner: Runner,
         jobs: int,
         progress: Progress,
@@ -146,6 +151,7 @@ class _Restore:
     ) -> None:
         self._source = source
         self._toc = toc
+        self._load_toc = load
         self._runner = runner
         self._jobs = jobs
         self._progress = progress
@@ -213,7 +219,7 @@ class _Restore:
             self._runner.feed(
                 _naming(unit),
                 ["--section=data", f"--use-list={path}"],
-                stream(self._source, self._toc, unit.paths, self._progress),
+                stream(self._source, self._load_toc, unit.paths, self._progress),
             )
         self.loaded.append(unit)
         names = [self._names[dump_id] for dump_id in unit.dump_ids if dump_id in self._names]

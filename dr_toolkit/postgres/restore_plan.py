@@ -140,6 +140,11 @@ def data_units(
     return tuple(sorted(units, key=lambda unit: -unit.size))
 
 
+def sizes(infos: Iterable[EntryInfo]) -> dict[int, int]:
+    """Bytes of the entries below ``archive/data/``, by the dump id of what they hold."""
+    return {dump_id: info.size for dump_id, info in _paths_by_id(infos).items()}
+
+
 def _paths_by_id(infos: Iterable[EntryInfo]) -> dict[int, EntryInfo]:
     return {int(info.meta["dump_id"]): info for info in infos if "dump_id" in info.meta}
 

@@ -91,7 +91,7 @@ def restore_table(
         Runner(target).feed(
             f'table "{restore_plan.name_of(entry)}"',
             [f"--use-list={path}", *(() if target.tolerant else ("--single-transaction",))],
-            stream(source, toc, [info.path for info in infos], watcher),
+            stream(source, toc.raw, [info.path for info in infos], watcher),
         )
     counts = [info.meta.get("rows") for info in infos]
     return TableReport(
