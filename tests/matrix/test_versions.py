@@ -52,8 +52,6 @@ def version(request: pytest.FixtureRequest) -> Iterator[Version]:
     summaries = {"summarize_wal": "on"} if request.param >= INCREMENTS_FROM else {}
     with PostgresServer(root / "pg", version=request.param, checksums=True, settings=summaries) as server:
         data.unusual_cluster(server)
-        if versions.large():
-            _second_segment(server)
         yield Version(
             server, base_site.BaseSite(root, server, dumps=dict(zip("ab", data.ODD_NAMES, strict=True)))
         )
@@ -65,7 +63,8 @@ def _second_segment(server: PostgresServer) -> None:
     dsn = server.create_database("segments")
     sql.execute(
         dsn,
-        "CREATE UNLOGGED TABLE large (id int, filler text STORAGE PLAIN)",
+        "CREATE UNLOGGED TABLE large (id int, filler text)",
+        "ALTER TABLE large ALTER filler SET STORAGE PLAIN",
         "INSERT INTO large SELECT n, repeat(md5(n::text), 240) FROM generate_series(1, 135000) AS n",
         "ALTER TABLE large SET LOGGED",
     )
@@ -112,7 +111,10 @@ def test_a_restored_cluster_holds_what_the_source_holds(version: Version) -> Non
         server.dsn(data.ODD_NAMES[0]),
         "INSERT INTO public.stamped SELECT n, 'later' FROM generate_series(10, 4000) n",
     )
-    if versions.large():
+    if (
+        versions.large()
+    ):  # here and not in the fixture: what the other tests do is not done with a gigabyte more
+        _second_segment(server)
         site.drctl("backup", "base")
         _both_segments(server)
     expected = contents(server)
@@ -127,6 +129,8 @@ def test_a_restored_cluster_holds_what_the_source_holds(version: Version) -> Non
         role = server.dsn(data.EMPTY_NAME, user="With a Password", password='p\'ass "wörd"')
         assert sql.rows(role, "SHOW work_mem") == [("8MB",)], "the password is still right"
     shutil.rmtree(place)
+    if versions.large():
+        server.drop_database("segments")
 
 
 def test_a_restored_dump_holds_what_the_source_holds(version: Version) -> None:

@@ -12,8 +12,9 @@ TESTS = Path(__file__).parents[1]
 UNIT, PURE = "unit/test_base_increment.py", "unit/test_base.py"
 INCREMENT, BUGS = "integration/test_base_increment.py", "integration/test_increment_bugs.py"
 BACKUP, WAL, RECOVERY = (f"integration/test_base_{name}.py" for name in ("backup", "wal", "recovery"))
-COUNTS, KILLED, MATRIX = (
+COUNTS, MEANWHILE, KILLED, MATRIX = (
     "integration/test_base_counts.py",
+    "integration/test_base_meanwhile.py",
     "faults/test_base_killed.py",
     "matrix/test_versions.py",
 )
@@ -23,13 +24,14 @@ PITFALLS = {
         (UNIT, "test_how_a_file_is_rebuilt"), (UNIT, "test_a_head_that_is_wrong_is_not_used"), (BUGS, "test_what_was_deleted_stays_deleted")],
     "a hole beyond the parent's end is zero": [(UNIT, "test_how_a_file_is_rebuilt"), (UNIT, "test_files_are_laid_over_by_the_write_role")],
     "new files come whole, dropped ones vanish, and what changed its number meanwhile is right only after recovery": [
-        (UNIT, "test_files_are_laid_over_by_the_write_role"), (INCREMENT, "test_every_snapshot_is_a_full_one"), (COUNTS, "test_a_busy_cluster_is_never_called_wrong")],
+        (UNIT, "test_files_are_laid_over_by_the_write_role"), (INCREMENT, "test_every_snapshot_is_a_full_one"),
+        (MEANWHILE, "test_files_that_are_cut_dropped_or_made_while_they_are_sent"), (COUNTS, "test_a_busy_cluster_is_never_called_wrong")],
     "a file that comes whole and as an increment is an error": [(UNIT, "test_a_file_that_comes_twice_is_an_error")],
     "free space maps come whole, and so do visibility maps": [(INCREMENT, "test_against_pg_combinebackup"), (BUGS, "test_what_was_deleted_stays_deleted")],
     "a file of which nearly all changed comes whole": [(INCREMENT, "test_every_snapshot_is_a_full_one")],
     "block numbers are a segment's, limits a relation's": [
         (UNIT, "test_what_a_path_is"), (UNIT, "test_limits_count_over_segments"), (MATRIX, "test_a_restored_cluster_holds_what_the_source_holds")],
-    "a file that is cut while it is sent is padded": [(COUNTS, "test_a_busy_cluster_is_never_called_wrong")],
+    "a file that is cut while it is sent is padded": [(MEANWHILE, "test_files_that_are_cut_dropped_or_made_while_they_are_sent"), (COUNTS, "test_a_busy_cluster_is_never_called_wrong")],
     "the manifest is kept as the server wrote it, and written anew for a restored cluster": [
         (UNIT, "test_manifests_are_written_as_postgresql_reads_them"), (UNIT, "test_the_restored_manifest_has_sums_of_what_was_restored")],
     "tablespaces": [(INCREMENT, "test_tablespaces_are_refused"), (PURE, "test_links_and_foreign_bytes_are_refused")],
