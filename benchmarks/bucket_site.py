@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
@@ -20,6 +21,8 @@ from dr_toolkit.keys import key_file
 
 COMPONENT = "blocks"
 SOURCE = "source"
+REST_SECONDS, REST_CPU = 60.0, 0.1
+"""How long a server may go on after a bucket was dropped, and the processor seconds in half a second that count as rest."""
 WORKERS = 32
 """Requests at once, for both peers. More made neither faster on two cores."""
 
@@ -145,6 +148,16 @@ class BucketSite:
             client = self.s3.client()
             client.delete_bucket(Bucket=bucket)
             client.close()
+            self._rest()
+
+    def _rest(self) -> None:
+        """Wait until the server is done with what it does afterwards: nobody pays for the one before."""
+        deadline = time.monotonic() + REST_SECONDS
+        before, quiet = self.servers.cpu(), 0
+        while quiet < 2 and time.monotonic() < deadline:
+            time.sleep(0.5)
+            now = self.servers.cpu()
+            quiet, before = (quiet + 1 if now - before < REST_CPU else 0), now
 
     # -- who works -----------------------------------------------------------------------------------------------------
 

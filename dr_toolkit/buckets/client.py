@@ -289,7 +289,12 @@ class Bucket:
             return answer
         of_object = bool(key) and method != "PUT"
         raise failures.of_answer(
-            self.where, key or self.where, answer.status, answer.code, of_object=of_object
+            self.where,
+            key or self.where,
+            answer.status,
+            answer.code,
+            of_object=of_object,
+            right=answer.right,
         )
 
     def write_parts(self, key: str, parts: Iterator[bytes | bytearray], meta: Mapping[str, Any]) -> str:

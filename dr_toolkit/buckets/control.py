@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from dr_toolkit.buckets import rights
 from dr_toolkit.buckets.failures import Refusal, Unreached
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Control:
             found: dict[str, Any] = getattr(self.client(), operation)(**parameters)
         except ClientError as error:
             status = int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-            raise Refusal(status, str(error.response["Error"].get("Code", ""))) from error
+            code = str(error.response["Error"].get("Code", ""))
+            raise Refusal(status, code, rights.of_control(operation, parameters)) from error
         except BotoCoreError as error:
             raise Unreached(str(error), type(error).__name__) from error
         return found

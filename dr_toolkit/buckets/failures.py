@@ -9,6 +9,7 @@ from dr_toolkit.errors import DrctlError, SourceError, SourceUnreachable
 from dr_toolkit.repository.retries import Passing
 
 _GONE = frozenset({404, 412, 416})
+_FORBIDDEN = 403
 _NO_BUCKET = "NoSuchBucket"
 
 
@@ -22,11 +23,12 @@ class Refusal(Exception):
     Args:
         status: HTTP's.
         code: S3's.
+        right: what the call needs.
     """
 
-    def __init__(self, status: int, code: str) -> None:
+    def __init__(self, status: int, code: str, right: str) -> None:
         super().__init__(f"{status} {code}")
-        self.status, self.code = status, code
+        self.status, self.code, self.right = status, code, right
 
 
 class Unreached(Exception):
@@ -58,7 +60,7 @@ OF_LIBRARIES = (Refusal, Unreached, HTTPError)
 """What control calls and urllib3 raise."""
 
 
-def of_answer(where: str, on: str, status: int, code: str, *, of_object: bool) -> Exception:
+def of_answer(where: str, on: str, status: int, code: str, *, of_object: bool, right: str) -> Exception:
     """What an answer means that is not a good one.
 
     Args:
@@ -67,19 +69,20 @@ def of_answer(where: str, on: str, status: int, code: str, *, of_object: bool) -
         status: HTTP's.
         code: S3's.
         of_object: whether an object was asked for, which may be gone.
+        right: what the request needs.
     """
     if of_object and status in _GONE and code != _NO_BUCKET:
         return Changed()
     if status in providers.PASSING or code in providers.PASSING_CODES:
         return Passing(unreachable(where, on, f"{status} {code}"))
-    failure = _refused(where, on, status, code)
+    failure = _refused(where, on, status, code, right)
     return Expired(failure) if code in providers.EXPIRED else failure
 
 
 def of_error(where: str, on: str, error: Refusal | Unreached | HTTPError, *, of_object: bool) -> Exception:
     """What an error means that is no answer of ours."""
     if isinstance(error, Refusal):
-        return of_answer(where, on, error.status, error.code, of_object=of_object)
+        return of_answer(where, on, error.status, error.code, of_object=of_object, right=error.right)
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return unreachable(where, on, "its certificate is not trusted")
     return Passing(
@@ -99,12 +102,13 @@ def unreachable(where: str, on: str, reason: str) -> DrctlError:
     )
 
 
-def _refused(where: str, on: str, status: int, code: str) -> DrctlError:
+def _refused(where: str, on: str, status: int, code: str, right: str) -> DrctlError:
     hints = {
         _NO_BUCKET: "create the bucket, or correct the component's url",
         "ExpiredToken": "renew the credentials",
         "InvalidAccessKeyId": "check the component's s3.access_key_id",
         "SignatureDoesNotMatch": "check the component's s3.secret_access_key",
     }
-    hint = hints.get(code, "check the credentials, and that they may do this (docs/permissions.md)")
+    needed = f"this needs {right}: " if right and status == _FORBIDDEN else ""
+    hint = hints.get(code, f"{needed}check the credentials, and that they may do this (docs/permissions.md)")
     return SourceError(f"{where} refused: {status} {code}", on=on, hint=hint)

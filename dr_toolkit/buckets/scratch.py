@@ -84,7 +84,9 @@ def _delete(bucket: Bucket, keys: list[str]) -> None:
     )  # fmt: skip
     if errors := found.get("Errors"):
         raise SourceError(
-            f'{bucket.where} keeps "{errors[0].get("Key")}": {errors[0].get("Code")}', on=bucket.where
+            f'{bucket.where} keeps "{errors[0].get("Key")}": {errors[0].get("Code")}',
+            on=bucket.where,
+            hint="if it is AccessDenied, grant s3:DeleteObject (docs/permissions.md)",
         )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import urllib3
 
+from dr_toolkit.buckets import rights
 from dr_toolkit.buckets.lane import Lane
 from dr_toolkit.buckets.signing import Signer
 
@@ -31,11 +32,13 @@ class Answer:
         status: HTTP's.
         headers: names in any case.
         content: the whole body, not decoded.
+        right: what the request needs.
     """
 
     status: int
     headers: Mapping[str, str]
     content: bytes
+    right: str
 
     @property
     def code(self) -> str:
@@ -102,7 +105,8 @@ class Wire:
             redirect=False,
             decode_content=False,
         )
-        return Answer(answer.status, answer.headers, answer.data)
+        right = rights.of_request(method, key, query, headers)
+        return Answer(answer.status, answer.headers, answer.data, right)
 
     def head(
         self,
