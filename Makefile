@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 MATRIX ?= 13 14 15 16 17 18
-# Tests run side by side, a file at a time: each worker has servers of its own. WORKERS=0 runs them in one process.
-WORKERS ?= 2
+# Tests run side by side, a file at a time: each worker has servers of its own, and waits for them much: three for two cores. WORKERS=0 runs them in one process.
+WORKERS ?= 3
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
