@@ -37,7 +37,7 @@ components:
   base:
     kind: postgres-base
     connection:
-      {{host: {server.host}, port: {server.port}, database: postgres, user: postgres, password: "env:PGPASSWORD", programs: {programs}}}
+      {{host: {server.socket_dir}, port: {server.port}, database: postgres, user: postgres, password: "env:PGPASSWORD", programs: {programs}}}
 verify: {{programs: {programs}}}
 """
 YAML_S3 = """\
@@ -84,8 +84,8 @@ barman_home = {place}/home
 log_file = {place}/barman.log
 [bench]
 description = bench
-conninfo = host={server.host} port={server.port} user=postgres dbname=postgres
-streaming_conninfo = host={server.host} port={server.port} user=postgres
+conninfo = host={server.socket_dir} port={server.port} user=postgres dbname=postgres
+streaming_conninfo = host={server.socket_dir} port={server.port} user=postgres
 backup_method = postgres
 backup_compression = zstd
 backup_compression_level = 1
@@ -149,12 +149,13 @@ class BaseSite:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _fill(self) -> None:
-        self.run("pgbench", "--initialize", "--quiet", "--scale", str(self.scale), "postgres", *self._where)
+        self.run("pgbench", "--initialize", "--quiet", "--scale", str(self.scale), "postgres", *self.where)
         self.settle()
 
     @property
-    def _where(self) -> tuple[str, ...]:
-        return ("-h", self.postgres.host, "-p", str(self.postgres.port), "-U", "postgres")
+    def where(self) -> tuple[str, ...]:
+        """How PostgreSQL's programs come to the server: by its socket, as pgBackRest does, which can only be on the same machine."""
+        return ("-h", str(self.postgres.socket_dir), "-p", str(self.postgres.port), "-U", "postgres")
 
     @property
     def bytes(self) -> int:

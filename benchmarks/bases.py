@@ -212,9 +212,8 @@ def _restore(site: BaseSite, config: Path, *options: str) -> Run:
 
 def _native_backup(site: BaseSite, folder: Path, earlier: Path | None) -> Run:
     options = [] if earlier is None else [f"--incremental={earlier}/backup_manifest"]
-    where = ("-h", site.postgres.host, "-p", str(site.postgres.port), "-U", "postgres")
     run = site.run(
-        "pg_basebackup", "-D", str(folder), "-c", "fast", "-X", "fetch", *where, *options, as_user=True
+        "pg_basebackup", "-D", str(folder), "-c", "fast", "-X", "fetch", *site.where, *options, as_user=True
     )
     run.document = {"folder": folder}
     run.stored = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
