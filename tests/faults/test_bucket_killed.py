@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
 from contextlib import closing
 
 from devstack.s3_proxy import S3Proxy
 from dr_toolkit.buckets.client import Bucket
+from dr_toolkit.buckets.sending import Sender, Sent
 from dr_toolkit.repository.s3_settings import S3Settings
 from tests.bucket_site import DRCTL, Site
 
@@ -21,10 +22,14 @@ def fill(server, name: str) -> None:
     settings = S3Settings(
         endpoint=server.endpoint, access_key_id=server.access_key, secret_access_key=server.secret_key
     )
-    with closing(Bucket(name, "", settings)) as bucket, ThreadPoolExecutor(8) as pool:
-        list(
-            pool.map(lambda n: bucket.write(f"o{n:05}", random.Random(n).randbytes(6000), {}), range(OBJECTS))
-        )
+    sent: deque[Sent[str]] = deque()
+    with closing(Bucket(name, "", settings)) as bucket, Sender(bucket) as sender:
+        for number in range(OBJECTS):
+            sent.append(sender.write(f"o{number:05}", random.Random(number).randbytes(6000), {}))
+            if len(sent) > 200:
+                sent.popleft().result()
+        for left in sent:
+            left.result()
 
 
 def test_the_next_run_reads_and_sends_only_the_rest(tmp_path, s3_server, bucket):

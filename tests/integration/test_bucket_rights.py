@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
-from types import SimpleNamespace
+import subprocess
 
 import boto3
 import pytest
@@ -13,7 +11,6 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.authorization import enable_iam_authentication
 from moto.iam import iam_backends
 
-from dr_toolkit.cli import main
 from tests.bucket_site import Site
 from tests.integration.test_bucket import Moto
 
@@ -57,13 +54,8 @@ class RightsSite(Site):
         super().__init__(root, server, SOURCE, extra=extra)
         self.client = client(server, admin)
 
-    def run(self, *arguments: str) -> SimpleNamespace:
-        out, err = StringIO(), StringIO()
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            patch.setenv("KEY", self.user.access_key)
-            patch.setenv("SECRET", self.user.secret_key)
-            code = main.run(["-c", str(self.config), *arguments])
-        return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.inside(*arguments)
 
     def refused(self, missing: str, *arguments: str) -> None:
         """The command fails, and says which right is missing, on what, and where rights are explained."""

@@ -337,7 +337,7 @@ def test_a_component_may_change_its_mode(near):
 
 def test_a_server_copies_in_parts_what_is_too_large_for_one_request(monkeypatch):
     """More than CopyObject's limit: UploadPartCopy, with the metadata that it does not take over itself. On moto, with a smaller limit."""
-    monkeypatch.setattr(client, "COPY_LIMIT", 16 << 20)
+    monkeypatch.setattr(client, "COPY_LIMIT", 8 << 20)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     try:
@@ -346,13 +346,13 @@ def test_a_server_copies_in_parts_what_is_too_large_for_one_request(monkeypatch)
         source, target = Bucket("the-source", "", settings), Bucket("the-target", "copy/", settings)
         for name in ("the-source", "the-target"):
             source._control.client().create_bucket(Bucket=name)
-        content = os.urandom(40 << 20)
+        content = os.urandom(17 << 20)
         source.write("big", content, {"type": "application/x-block", "user": {"owner": "cortex"}})
         with Listing(source.where) as listing:
             (listed,) = listing.fill(source.pages())
         target.copy_from(source, listed, {"type": "application/x-block", "user": {"owner": "cortex"}})
         there, meta = target.look("copy/big")
-        assert (there.size, there.etag.endswith("-3")) == (40 << 20, True)
+        assert (there.size, there.etag.endswith("-3")) == (17 << 20, True)
         assert (meta["type"], meta["user"]) == ("application/x-block", {"owner": "cortex"})
         got = b"".join(
             target.read(there, start, min(8 << 20, there.size - start)).content
