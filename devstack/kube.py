@@ -42,12 +42,16 @@ class ControlPlane(KubeApi):
     Args:
         root: a directory of its own; made if missing.
         release: what to run; by default what the test run asks for.
+        heavy: for many GB of objects: etcd takes them, and neither it nor the API server holds them in its memory.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, root: Path, *, release: kube_assets.Release | None = None) -> None:
+    def __init__(
+        self, root: Path, *, release: kube_assets.Release | None = None, heavy: bool = False
+    ) -> None:
         root.mkdir(parents=True, exist_ok=True)
+        self._heavy = heavy
         self.root = root
         self.port = programs.free_port()
         self.authority = Authority(root / "tls")
@@ -179,6 +183,12 @@ class ControlPlane(KubeApi):
             "log-level": "error",
             "quota-backend-bytes": 4 << 30,
         }
+        if self._heavy:
+            options |= {
+                "quota-backend-bytes": 16 << 30,
+                "snapshot-count": 100,
+                "snapshot-catchup-entries": 20,
+            }
         self._etcd.start([str(self._programs["etcd"]), *_options(options)], self._environment())
         self._etcd.wait_until(lambda: _answers(f"{client}/health"))
 
@@ -208,6 +218,7 @@ class ControlPlane(KubeApi):
                 "kubelet-preferred-address-types": "InternalIP",
                 "event-ttl": "1h",
                 "shutdown-delay-duration": "0s",
+                **({"watch-cache": "false"} if self._heavy else {}),
             }
         )
 

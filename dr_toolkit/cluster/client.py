@@ -34,7 +34,7 @@ _FORMS = {
 _OK = 200
 _REDIRECTS = 300
 _RESTARTS = 3
-_FIRST_LIMIT = 10
+_FIRST_LIMIT = 4
 _LOG_PIECE = 64 << 10
 
 _log = log.get("cluster")
@@ -156,16 +156,20 @@ class Cluster:
             query["limit"] = str(now)
             body = self._send("GET", path, query=query, accept=accept, again=True)
             page = _decoded(body, self.server, path)
-            items, meta = page.get("items"), page.get("metadata")
+            items, meta = page.pop("items", None), page.get("metadata")
             if not isinstance(items, (list, type(None))) or not isinstance(meta, dict):
                 raise errors.SourceError(f'"{path}" of the Kubernetes API is no list', on=path)
-            yield items or []
             query["continue"] = str(meta.get("continue") or "")
-            if not query["continue"]:
-                return
             if page_bytes:
                 each = len(body) / max(len(items or []), 1)
                 now = max(1, min(limit, 4 * now, int(page_bytes / max(each, 1.0))))
+            # From here on only the caller holds the objects, and may let go of each before the next page comes.
+            del body
+            given = [items or []]
+            del items
+            yield given.pop()
+            if not query["continue"]:
+                return
 
     def create(
         self, path: str, body: Mapping[str, Any], *, query: Mapping[str, str] | None = None

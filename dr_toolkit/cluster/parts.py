@@ -29,10 +29,13 @@ class Parts:
         return [f'namespace "{name}" is NOT whole in it: {error.message}' for name, error in self.failed]
 
 
-def entry(sink: EntrySink, path: str, kind: str, content: bytes, meta: Mapping[str, Any]) -> None:
+def entry(
+    sink: EntrySink, path: str, kind: str, content: bytes | Iterable[bytes], meta: Mapping[str, Any]
+) -> None:
     """Write one entry under chunk ids that nobody can confirm a guess with: releases and Secrets are small and guessable."""
     sink.begin(path, kind, cutting="private")
-    sink.write(content)
+    for piece in [content] if isinstance(content, bytes) else content:
+        sink.write(piece)
     sink.end(meta)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -66,13 +67,12 @@ def take(cluster: Cluster, wanted: Wanted, sink: EntrySink, progress: Progress) 
     taken = Taken()
 
     def read(namespace: str) -> None:
-        deployed: dict[str, Any] = {}
+        deployed: dict[str, bytes] = {}
         for driver in sorted(wanted.drivers):
             _driver(cluster, wanted, namespace, driver, sink, taken, deployed, progress)
         if wanted.workloads:
             state = workloads.read(cluster, namespace)
-            state["releases"] = deployed
-            parts.entry(sink, f"{namespace}/{WORKLOADS}", WORKLOADS, msgspec.json.encode(state), {
+            parts.entry(sink, f"{namespace}/{WORKLOADS}", WORKLOADS, _state(state, deployed), {
                 "workloads": len(state["workloads"]),
                 "config_maps": len(state["config_maps"]),
             })  # fmt: skip
@@ -88,7 +88,7 @@ def _driver(
     driver: str,
     sink: EntrySink,
     taken: Taken,
-    deployed: dict[str, Any],
+    deployed: dict[str, bytes],
     progress: Progress,
 ) -> None:
     last, seen = "", ""
@@ -98,7 +98,10 @@ def _driver(
         seen = last
 
     for page in listed(cluster, namespace, driver, deployed_only=wanted.deployed_only, restarted=again):
-        for stored in page:
+        count = len(page)
+        page.reverse()
+        while page:  # what is written is let go: a release may have megabytes
+            stored = page.pop()
             name = str(stored["metadata"]["name"])
             if name <= seen:  # the list began again, and this was written before
                 continue
@@ -107,8 +110,19 @@ def _driver(
             taken.revisions += 1
             taken.releases.add((namespace, facts.release))
             if objects is not None:
-                deployed[facts.release] = {**facts.document(), "objects": objects}
-        progress.advance(0, len(page))
+                # Thousands of releases have a million objects; in this form they take a hundredth of the memory.
+                listed_objects = msgspec.json.encode({**facts.document(), "objects": objects})
+                deployed[facts.release] = zlib.compress(listed_objects, 1)
+        progress.advance(0, count)
+
+
+def _state(state: Mapping[str, Any], deployed: Mapping[str, bytes]) -> Iterator[bytes]:
+    """The live state with the deployed releases and their objects, as JSON."""
+    yield msgspec.json.encode(state)[:-1] + b',"releases":{'
+    for number, (release, packed) in enumerate(deployed.items()):
+        yield (b"," if number else b"") + msgspec.json.encode(release) + b":"
+        yield zlib.decompress(packed)
+    yield b"}}"
 
 
 def listed(

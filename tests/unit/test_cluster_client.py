@@ -113,7 +113,7 @@ def test_pages_of_objects_of_unknown_size_stay_small(api, cluster):
     plans = [listing(["a"]), answer(big), answer(big)]
     api.plan = lambda *_: plans.pop()
     list(cluster.pages(SECRETS, page_bytes=4000))
-    assert [path.partition("limit=")[2].partition("&")[0] for _, path in api.seen] == ["10", "3", "3"]
+    assert [path.partition("limit=")[2].partition("&")[0] for _, path in api.seen] == ["4", "3", "3"]
 
 
 def test_a_write_is_repeated_only_where_nothing_was_done(api, cluster):
