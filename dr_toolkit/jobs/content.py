@@ -81,7 +81,7 @@ def show(repository: Repository, found: Snapshot, path: str, *, reveal: bool) ->
     if info.kind == releases.RELEASE:
         release = helm_storage.parse(content)
         if not reveal:
-            redactor = redactors.of(repository, [str(release.get("manifest") or "")])
+            redactor = redactors.of(repository, [str(release.get("manifest") or ""), *_hooks(release)])
         document = _release(release, None if reveal else redactor)
     elif info.kind == releases.BROKEN:
         document = {**dict(info.meta), "bytes": info.size}
@@ -98,7 +98,7 @@ def show(repository: Repository, found: Snapshot, path: str, *, reveal: bool) ->
 def _release(release: Mapping[str, Any], redactor: Redactor | None) -> dict[str, Any]:
     info = release.get("info")
     notes = str(info.get("notes") or "") if isinstance(info, Mapping) else ""
-    hooks = [str(one.get("manifest") or "") for one in release.get("hooks") or [] if isinstance(one, Mapping)]
+    hooks = _hooks(release)
     text = str(release.get("manifest") or "")
     document = {
         **helm_storage.facts(release).document(),
@@ -113,6 +113,11 @@ def _release(release: Mapping[str, Any], redactor: Redactor | None) -> dict[str,
         "hooks": [redactor.manifest(one) for one in hooks],
         "manifest": redactor.manifest(text),
     }
+
+
+def _hooks(release: Mapping[str, Any]) -> list[str]:
+    """The manifests of its hooks, in which Secrets may lie as well."""
+    return [str(one.get("manifest") or "") for one in release.get("hooks") or [] if isinstance(one, Mapping)]
 
 
 def _metadata(content: bytes, redactor: Redactor, *, reveal: bool) -> dict[str, Any]:

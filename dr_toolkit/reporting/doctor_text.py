@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from dr_toolkit.jobs.findings import LEVELS, Finding, exit_code
 
+_LONG, _WIDTH = 200, 120
+_INDENT = " " * 10
 _WORDS = {"failed": "FAILED ", "warning": "WARNING", "note": "note   ", "ok": "ok     "}
 
 
@@ -16,7 +19,7 @@ def text(findings: Sequence[Finding]) -> str:
     lines = []
     for one in sorted(findings, key=lambda f: LEVELS.index(f.level)):
         on = f"{one.on}: " if one.on and one.on not in one.what else ""
-        lines.append(f"{_WORDS[one.level]} {one.area}: {on}{one.what}")
+        lines.append(_wrapped(f"{_WORDS[one.level]} {one.area}: {on}{one.what}"))
         if one.why:
             lines.append(f"          why: {one.why}")
         if one.todo:
@@ -26,6 +29,15 @@ def text(findings: Sequence[Finding]) -> str:
         f"{counts['failed']} failed, {counts['warning']} warnings, {counts['note']} notes, {counts['ok']} ok"
     )
     return "\n".join([*lines, "", summary, ""])
+
+
+def _wrapped(line: str) -> str:
+    """A line with a long list in it, on several. What is to be copied (``do:``) never comes here."""
+    if len(line) <= _LONG:
+        return line
+    return textwrap.fill(
+        line, _WIDTH, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def document(findings: Sequence[Finding]) -> dict[str, Any]:

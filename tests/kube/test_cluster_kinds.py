@@ -23,13 +23,16 @@ from tests.api_proxy import ApiProxy, status
 ROOT = Path(__file__).parents[2]
 CHARTS = Path(__file__).parent / "charts"
 DRCTL = Path(sys.executable).with_name("drctl")
+HOSTILE = "{{ .Values }} $(id) `id` \x1b[31mred"
+"""A value that looks like a template and like a command, and that a terminal would obey."""
 CONSOLE = {
     "config": {
         "organization": {"name": "acme"},
         "admin": {"email": "a@example.invalid", "password": "admin-password-1"},
         "database": {"url": "postgresql://conduktor:db-password-1@main:5432/conduktor"},
         "license": "license-1",
-    }
+    },
+    "notes": {"greeting": "kept-value-1", "template": HOSTILE},
 }
 
 
@@ -135,11 +138,20 @@ def test_releases_and_secrets_with_exactly_the_documented_rights(control_plane, 
     assert (check.state, f"helm rollback main 4 --namespace {namespace}" in check.hint) == ("failed", True)
 
     shown = site.run("show", releases, f"{namespace}/main", "--output", "json").stdout
-    for secret in ("admin-password-1", "db-password-1", "license-1"):
+    for secret in ("admin-password-1", "db-password-1", "license-1", "kept-value-1"):
         assert secret not in shown
+    seen = site.run("show", releases, f"{namespace}/main").stdout
+    assert "\x1b" not in seen
+    assert "{{ .Values }} $(id) `id`" in seen
     revealed = site.run("show", releases, f"{namespace}/main", "--reveal", "--output", "json")
     assert "admin-password-1" in revealed.stdout
     assert "shown as they are" in revealed.stderr
+    whole = site.config.read_text()
+    site.config.write_text(whole.replace("  r: {type: key-file, role: read, path: r.key}\n", ""))
+    refused = site.run("show", releases, f"{namespace}/main", "--reveal")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "needs a recipient with the role read" in refused.stderr
+    site.config.write_text(whole)
     values = yaml.safe_load(site.run("show", secrets, f"{namespace}/values/kept", "--reveal").stdout)
     assert values["data"] == {"KEY": base64.b64encode(b"kept-value-1").decode()}
 
@@ -285,6 +297,7 @@ def test_releases_in_config_maps_and_only_the_deployed_revision(control_plane, n
     console = CHARTS / "console"
     helm.install("main", console, namespace, CONSOLE, driver="configmap")
     helm.upgrade("main", console, namespace, CONSOLE, driver="configmap")
+    digest = running(control_plane, namespace, "main-console")
     site = Site(tmp_path, control_plane, [namespace])
     site.config.write_text(site.config.read_text().replace("drivers:", "revisions: deployed, drivers:"))
     snapshot = site.json("backup", "releases")["snapshots"][0]
@@ -298,3 +311,37 @@ def test_releases_in_config_maps_and_only_the_deployed_revision(control_plane, n
     )
     kept = yaml.safe_load(Path(done[0]["directory"], "chart.yaml").read_text())
     assert {one["name"] for one in kept["workloads"]} >= {"main-console"}
+
+    state = site.json("show", snapshot["id"], f"{namespace}/workloads", "--reveal")["content"]
+    found = next(one for one in state["workloads"] if one["name"] == "main-console")
+    assert (found["kind"], found["release"], found["replicas"]) == ("Deployment", "main", 1)
+    assert digest in found["images"][0]["running"]
+    assert {one["release"] for one in state["config_maps"]} == {"main"}
+    objects = {(one["kind"], one["name"]) for one in state["releases"]["main"]["objects"]}
+    assert ("Deployment", "main-console") in objects
+    assert {"Service", "Secret", "ConfigMap"} <= {kind for kind, _name in objects}
+
+    changed = CONSOLE | {"platform": {"replicas": 3, "image": {"tag": "9.9.9"}}}
+    helm.upgrade("main", console, namespace, changed, driver="configmap")
+    said = site.run("restore", "releases", "--diff").stdout
+    for line in ("+    tag: 9.9.9", "+  replicas: 3", ":9.9.9"):
+        assert line in said, said
+    for harmful in ("\x1b", "admin-password-1"):
+        assert harmful not in said
+
+
+def running(control_plane, namespace, deployment):
+    """Say of a Deployment's Pod what a kubelet would: its image's digest, which comes back."""
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    there = control_plane.wait_for(
+        pods, "a pod", lambda found: any(deployment in one["metadata"]["name"] for one in found["items"])
+    )
+    pod = next(one for one in there["items"] if deployment in one["metadata"]["name"])
+    container = pod["spec"]["containers"][0]
+    digest = f"{container['image'].rpartition(':')[0]}@sha256:{'ab' * 32}"
+    said = {"name": container["name"], "image": container["image"], "imageID": digest}
+    said |= {"ready": True, "restartCount": 0, "state": {"running": {}}}
+    control_plane.request(
+        "PATCH", f"{pods}/{pod['metadata']['name']}/status", {"status": {"containerStatuses": [said]}}
+    )
+    return digest

@@ -17,6 +17,7 @@ from dr_toolkit.cluster.releases import State
 from dr_toolkit.cluster.rights import Need
 from dr_toolkit.cluster.secret_facts import Origin
 from dr_toolkit.jobs import doctor_cluster, doctor_scratch, findings
+from dr_toolkit.reporting import doctor_text
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
@@ -186,7 +187,11 @@ def test_gateways_topics_are_named_as_its_environment_names_them():
     assert "_conduktor_edge_license" in own
     assert "my-acls" in own
     assert "_conduktor_edge_acls" not in own
-    assert "nothing here protects them" in doctor_cluster.topics({}, known=False).what
+    finding = doctor_cluster.topics({}, known=False)
+    assert "nothing here protects them" in finding.what
+    said = doctor_text.text([finding])
+    assert max(len(line) for line in said.split("why:")[0].splitlines()) <= 120
+    assert all(topic in said for topic in topics)
 
 
 @pytest.mark.parametrize(
