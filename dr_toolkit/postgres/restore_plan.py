@@ -20,7 +20,7 @@ DATA_PREFIX = "archive/data/"
 
 _UNITS_PER_JOB = 8
 """So many units for each job at the least: the last one to finish then keeps the others waiting for a short time only."""
-_SMALL_UNIT = 8 * 1024 * 1024
+_SMALL_UNIT = 32 * 1024 * 1024
 """A unit is not filled beyond this with small tables; below it, starting one more program costs more than it gains."""
 
 TableFilter = Callable[[str, str], bool]
