@@ -23,6 +23,7 @@ from typing import Self
 import msgspec
 
 from dr_toolkit.errors import SourceError
+from dr_toolkit.words import counted
 
 _CACHE_KIB = 16_384
 
@@ -81,7 +82,7 @@ def page_problem(page: Page, tokens: set[str]) -> str | None:
         return "a page does not say whether it is the last one"
     there = len(page.objects) + len(page.folders)
     if page.count is not None and page.count != there:
-        return f"a page claims {page.count} objects and has {there}"
+        return f"a page claims {counted(page.count, 'object')} and has {there}"
     if page.truncated and not page.token:
         return "a page says that more follow and not how to ask for them"
     if page.truncated and page.token in tokens:

@@ -15,6 +15,7 @@ from dr_toolkit.buckets.listing import Listed
 from dr_toolkit.repository.entries import EntryInfo
 from dr_toolkit.repository.stretches import Stretch
 from dr_toolkit.repository.writer import SnapshotWriter
+from dr_toolkit.words import counted
 
 ASKED = 1000
 """Objects that a listing lacks are asked for at most; of more, a sample."""
@@ -62,7 +63,7 @@ class Read:
         ):
             if keys:
                 named = ", ".join(f'"{key}"' for key in keys[:_NAMED])
-                found.append(f"{len(keys)} objects were {text}: {named}")
+                found.append(f"{counted(len(keys), 'object was', 'objects were')} {text}: {named}")
         return found
 
 

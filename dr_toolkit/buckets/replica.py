@@ -20,6 +20,7 @@ from dr_toolkit.buckets.replica_quick import WINDOW, Lanes, Outcome, Task
 from dr_toolkit.errors import SourceError
 from dr_toolkit.log import NoProgress, Progress
 from dr_toolkit.repository.writer import Carried, SnapshotWriter
+from dr_toolkit.words import counted
 
 _WAITING = 64
 _ATTEMPTS = 5
@@ -58,7 +59,7 @@ class Done:
         ):
             if keys:
                 named = ", ".join(f'"{key}"' for key in keys[:_NAMED])
-                found.append(f"{len(keys)} objects were {text}: {named}")
+                found.append(f"{counted(len(keys), 'object was', 'objects were')} {text}: {named}")
         return found
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dr_toolkit.cli import aside
 from dr_toolkit.cli.context import Context
 from dr_toolkit.cli.options import common, epilog
 
@@ -81,6 +82,7 @@ def command(
             return
         outcome = backup.run(config, repository, request, context.progress())
     context.emit(documents.backup(outcome), text.backup(outcome))
+    aside.tell(context, (f"{name}: {error.message}" for name, error in outcome.failures))
     _exit(outcome)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dr_toolkit.cli import aside
 from dr_toolkit.cli.context import Context
 from dr_toolkit.cli.options import common, duration, epilog, rehearsal_options
 
@@ -128,6 +129,7 @@ def command(
     from dr_toolkit.reporting import files, gate_files, gate_text
 
     pre_upgrade.check_accepted(accept)
+    files.check(report_path, junit_path)
     tried = Wanted(release, to_version, image, Chart(chart, values) if chart else None) if rehearse else None
     request = pre_upgrade.Request(
         Question(release, to_version, hook=hook), point, reuse, accept, deadline, keep, tried
@@ -141,14 +143,14 @@ def command(
         else:
             report = pre_upgrade.run(config, repository, request, context.progress(), session)
             gate_record.store(repository, report)
-    if report_path is not None:
-        files.replace(report_path, gate_files.html(report))
-    if junit_path is not None:
-        files.replace(junit_path, gate_files.junit(report))
     context.emit(
         gate_text.before_document(report, planned=dry_run), gate_text.before(report, planned=dry_run)
     )
-    sys.exit(0 if report.verdict.go or dry_run else 3)
+    beside = [
+        (report_path, lambda: gate_files.html(report)),
+        (junit_path, lambda: gate_files.junit(report)),
+    ]
+    sys.exit(aside.write_files(context, beside, 0 if report.verdict.go or dry_run else 3))
 
 
 def _session(

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from dr_toolkit import clock
 from dr_toolkit.reporting.text import size
+from dr_toolkit.words import counted
 
 _UPDATE_SECONDS = 0.1
 """Calls come for every chunk, thousands a second; eyes and terminals need ten."""
@@ -91,6 +92,6 @@ class TerminalProgress:
 
     def _show(self) -> None:
         if self._bar is not None and self._task is not None:
-            shown = f"{self._objects} objects" if self._objects else ""
+            shown = counted(self._objects, "object") if self._objects else ""
             self._bar.update(self._task, completed=self._bytes, objects=shown)
             self._next = clock.monotonic() + _UPDATE_SECONDS

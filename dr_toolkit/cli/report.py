@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from dr_toolkit.cli import aside
 from dr_toolkit.cli.context import Context
 from dr_toolkit.cli.options import common, epilog
 
@@ -35,16 +36,14 @@ def command(ctx: click.Context, page: Path | None) -> None:
     assert context is not None  # noqa: S101  # for the type checker: the root makes it
     context.configure_log()
     from dr_toolkit.jobs import opening, protection
-    from dr_toolkit.reporting import files, report_page
+    from dr_toolkit.reporting import report_page
 
     config = context.load_config()
     with opening.opened_repository(config) as repository:
         found = protection.run(config, repository)
-    if page is not None:
-        files.replace(page, report_page.html(found))
     context.emit({"report": report_page.document(found)}, report_page.text(found))
-    if found.problems:
-        sys.exit(3)
+    files = [(page, lambda: report_page.html(found))]
+    sys.exit(aside.write_files(context, files, 3 if found.problems else 0))
 
 
 @command.command(
@@ -67,14 +66,11 @@ def gate(context: Context, point: str | None, page: Path | None, junit: Path | N
     """
     context.configure_log()
     from dr_toolkit.jobs import gate_record, inspect, opening
-    from dr_toolkit.reporting import files, gate_files, gate_text
+    from dr_toolkit.reporting import gate_files, gate_text
 
     config = context.load_config()
     with opening.opened_repository(config) as repository:
         kept = gate_record.find(inspect.inventory(repository), point)
-    if page is not None:
-        files.replace(page, gate_files.html(kept.report))
-    if junit is not None:
-        files.replace(junit, gate_files.junit(kept.report))
     context.emit(gate_text.kept_document(kept), gate_text.kept(kept))
-    sys.exit(0 if kept.report.verdict.go else 3)
+    files = [(page, lambda: gate_files.html(kept.report)), (junit, lambda: gate_files.junit(kept.report))]
+    sys.exit(aside.write_files(context, files, 0 if kept.report.verdict.go else 3))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from dr_toolkit.cli import aside
 from dr_toolkit.cli.context import Context
 from dr_toolkit.cli.options import common, epilog
 
@@ -43,7 +44,6 @@ def command(context: Context, components: tuple[str, ...], metrics_path: Path | 
     config = context.load_config()
     with opening.opened_repository(config) as repository:
         standings, last = job.run(config, repository, components)
-    if metrics_path is not None:
-        status.write_metrics(standings, metrics_path)
     context.emit(status.document(standings, last), status.text(standings, last))
-    sys.exit(job.exit_code(standings))
+    files = [(metrics_path, lambda: status.metrics(standings))]
+    sys.exit(aside.write_files(context, files, job.exit_code(standings)))

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import click
 
+from dr_toolkit.cli import aside
 from dr_toolkit.cli.context import Context
 from dr_toolkit.cli.options import common, duration, epilog
 
@@ -138,5 +139,7 @@ def command(
         request = verify.Request(components, level, data or 100.0, snapshot_id, sample, mark, every)
         results = verify.run(config, repository, request, context.progress())
     context.emit({"results": [documents.verification(r) for r in results]}, text.verification(results))
-    if not all(r.passed for r in results):
+    failed = [r for r in results if not r.passed]
+    aside.tell(context, (f"{r.component}: {r.level} failed: {'; '.join(r.failures[:1])}" for r in failed))
+    if failed:
         sys.exit(3)

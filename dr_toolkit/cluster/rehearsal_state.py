@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dr_toolkit.cluster.scratch_state import HOPELESS, NOT_STARTED, PULL, newest_event
+from dr_toolkit.words import counted
 
 Stage = Literal["waiting", "running", "healthy", "over"]
 
@@ -71,7 +72,9 @@ def _of_pod(pod: Mapping[str, Any]) -> Guest:
     if over is not None:
         return over
     if restarts:
-        return Guest("over", f"its container was started again {restarts} times", restarts=restarts)
+        return Guest(
+            "over", f"its container was started again {counted(restarts, 'time')}", restarts=restarts
+        )
     if "running" in (container.get("state") or {}):
         return Guest("healthy" if container.get("ready") else "running")
     return _waiting(status, container)

@@ -52,12 +52,14 @@ class Outcome:
         seconds: by snapshot id.
         failures: (component, why), for those that failed.
         point: made when nothing failed.
+        point_wanted: whether one was asked for.
     """
 
     snapshots: list[Snapshot] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     failures: list[tuple[str, errors.DrctlError]] = field(default_factory=list)
     point: Point | None = None
+    point_wanted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
     _check_checksum(request, chosen)
     _check_audit(request, chosen)
     chosen = _as_asked(request, chosen)
-    outcome = Outcome()
+    outcome = Outcome(point_wanted=request.point is not None)
     for name, component in chosen.items():
         started = clock.monotonic()
         try:
@@ -120,8 +122,18 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
             _log.error("audit failed", component=name, reason=objection.message)
             outcome.failures.append((name, objection))
     if request.point and not outcome.failures:
-        outcome.point = repository.add_point(request.point, outcome.snapshots)
+        _tie(repository, request.point, outcome)
     return outcome
+
+
+def _tie(repository: Repository, point: str, outcome: Outcome) -> None:
+    """Make the recovery point. Where it cannot be, its snapshots are there all the same, and the answer must have them."""
+    try:
+        outcome.point = repository.add_point(point, outcome.snapshots)
+    except errors.DrctlError as error:
+        error.unaffected = "the snapshots above were taken, and are good; only nothing ties them together"
+        _log.answered("no point was made", point=point, code=error.code, reason=error.message)
+        outcome.failures.append((f"point {point}", error))
 
 
 def plan(config: Config, repository: Repository, request: Request) -> list[Planned]:

@@ -36,6 +36,7 @@ from dr_toolkit.postgres.tools import Tools
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
 from dr_toolkit.repository.writer import SnapshotWriter
+from dr_toolkit.words import counted
 
 _log = log.get("jobs.backup")
 
@@ -161,7 +162,7 @@ def objection(made: Snapshot) -> errors.DrctlError | None:
         return None
     [path, first, count], *_more = found["listed"]
     return errors.VerificationFailed(
-        f"the audit found {found['unexplained']} pages that differ from what the increments said, "
+        f"the audit found {counted(found['unexplained'], 'page that differs', 'pages that differ')} from what the increments said, "
         f"{count} of them in {path} from page {first} on",
         on=found["against"],
         hint="the increments before it are marked damaged; restore the new snapshot, or one that was read whole",

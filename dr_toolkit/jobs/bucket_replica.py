@@ -21,6 +21,7 @@ from dr_toolkit.repository import snapshot as snapshots
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
 from dr_toolkit.repository.writer import Carried, SnapshotWriter
+from dr_toolkit.words import counted
 
 KIND = "bucket-replica"
 """The kind of a record's header: its entries have no content of their own."""
@@ -174,5 +175,5 @@ def _foreign(plan: Plan) -> list[str]:
     if not plan.foreign:
         return []
     return [
-        f"{plan.foreign} objects of the replica are not from the source, or were changed there since; they are left as they are"
+        f"{counted(plan.foreign, 'object of the replica is not from the source, or was changed there since; it is left as it is', 'objects of the replica are not from the source, or were changed there since; they are left as they are')}"
     ]

@@ -22,6 +22,7 @@ from dr_toolkit.repository.entries import BulkSource
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
+from dr_toolkit.words import counted
 
 KINDS = ("bucket", bucket_replica.KIND)
 _FILE = "file:"
@@ -114,7 +115,7 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
         plan = restore.count(restore.steps(Objects(source), _wanted(request, names), listing, names))
     if request.exact and plan.extra and not plan.new + plan.replace + plan.same:
         raise errors.GuardTripped(
-            f'snapshot "{found.id}" has nothing below "{request.prefix}": --exact would delete {plan.extra} objects and restore none',
+            f'snapshot "{found.id}" has nothing below "{request.prefix}": --exact would delete {counted(plan.extra, "object")} and restore none',
             on=found.id,
             unaffected="nothing was deleted",
         )

@@ -20,6 +20,7 @@ from dr_toolkit.cluster.rights import Need
 from dr_toolkit.config import Config, HelmConfig, SecretsConfig
 from dr_toolkit.jobs import clusters, doctor_scratch, helm_gate
 from dr_toolkit.jobs.findings import Finding, of_clock, of_error
+from dr_toolkit.words import counted
 
 if TYPE_CHECKING:
     from dr_toolkit.cluster.client import Cluster
@@ -151,7 +152,11 @@ def _releases(config: Config, cluster: Cluster) -> Iterator[Finding]:
                     continue
                 yield of_release(namespace, state)
     if good:
-        yield Finding("ok", "platform", f"{good} releases are deployed, and no revision of them is pending")
+        yield Finding(
+            "ok",
+            "platform",
+            f"{counted(good, 'release is deployed, and no revision of it is', 'releases are deployed, and no revision of them is')} pending",
+        )
 
 
 def of_release(namespace: str, state: releases.State) -> Finding:

@@ -10,6 +10,7 @@ from dr_toolkit.config import Config, PostgresDumpConfig
 from dr_toolkit.jobs import journal, opening
 from dr_toolkit.jobs.findings import Finding
 from dr_toolkit.postgres import swap_left
+from dr_toolkit.words import counted
 
 if TYPE_CHECKING:
     from dr_toolkit.cluster.client import Cluster
@@ -117,7 +118,7 @@ def of_workloads(
         meant = one.intended if one.intended is not None else remembered.get(one.title)
         if one.replicas or not meant:
             continue
-        at = f"{one.title} in namespace {one.namespace} is at zero and meant to have {meant} replicas"
+        at = f"{one.title} in namespace {one.namespace} is at zero and meant to have {counted(meant, 'replica')}"
         if alive and holder is not None:
             what = f"{at}: {holder.who} is at work ({holder.what}), or died not three minutes ago"
             why = "that run scales it up when it ends, if it lives"

@@ -9,6 +9,7 @@ from typing import Literal
 
 from dr_toolkit import errors
 from dr_toolkit.config import Config, KeyConfig, KeyFileConfig
+from dr_toolkit.words import counted
 
 Level = Literal["failed", "warning", "note", "ok"]
 LEVELS: tuple[Level, ...] = ("failed", "warning", "note", "ok")
@@ -55,7 +56,9 @@ def of_error(area: str, on: str, error: errors.DrctlError, why: str) -> Finding:
 def of_configuration(config: Config) -> Iterator[Finding]:
     """What the configuration alone says: trust, roles, kinds of recipients."""
     yield Finding(
-        "ok", "configuration", f"{len(config.components)} components, {len(config.keys)} recipients"
+        "ok",
+        "configuration",
+        f"{counted(len(config.components), 'component')}, {counted(len(config.keys), 'recipient')}",
     )
     if config.repository.trust is None:
         yield Finding(
@@ -161,7 +164,7 @@ def of_lock(where: str, *, versioning: bool | None, mode: str, days: float) -> F
     """
     if mode and days > 0:
         level: Level = "ok" if mode == "COMPLIANCE" else "note"
-        what = f"{where} locks every object at birth ({mode}, {days:g} days)"
+        what = f"{where} locks every object at birth ({mode}, {days:g} {'day' if days == 1 else 'days'})"
         if level == "ok":
             return Finding(level, "repository", what)
         return Finding(
@@ -189,12 +192,12 @@ def of_lock(where: str, *, versioning: bool | None, mode: str, days: float) -> F
 def of_stock(damaged: Sequence[str], missing: Sequence[str], count: int) -> Finding:
     """What is stored."""
     if not damaged and not missing:
-        return Finding("ok", "repository", f"{count} snapshots, none damaged or missing")
+        return Finding("ok", "repository", f"{counted(count, 'snapshot')}, none damaged or missing")
     shown = [*missing, *damaged][:5]
     return Finding(
         "failed",
         "repository",
-        f"{len(damaged)} objects are damaged and {len(missing)} snapshots are missing: {'; '.join(shown)}",
+        f"{counted(len(damaged), 'object is', 'objects are')} damaged and {counted(len(missing), 'snapshot is', 'snapshots are')} missing: {'; '.join(shown)}",
         "a restore of those fails, and somebody or something removed or changed them",
         "see: drctl snapshots; find out who did it, and take new snapshots",
     )

@@ -11,6 +11,7 @@ from dr_toolkit.config import ComponentConfig, Config
 from dr_toolkit.jobs import kinds
 from dr_toolkit.jobs.gate import Check, Question, amount
 from dr_toolkit.jobs.inspect import Inventory
+from dr_toolkit.words import counted
 
 _SHOWN = 5
 
@@ -38,7 +39,9 @@ def stored(stock: Inventory) -> Check:
     """Whether anything is damaged or missing. Pure."""
     wrong = [error.message for error in stock.damaged] + [finding.text for finding in stock.missing]
     if not wrong:
-        return Check("repository", None, "ok", f"{len(stock.snapshots)} snapshots, none damaged or missing")
+        return Check(
+            "repository", None, "ok", f"{counted(len(stock.snapshots), 'snapshot')}, none damaged or missing"
+        )
     more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
     return Check("repository", None, "failed", "; ".join(wrong[:_SHOWN]) + more, "see: drctl snapshots")
 

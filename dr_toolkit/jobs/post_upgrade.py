@@ -13,6 +13,7 @@ from dr_toolkit.jobs.gate import Check, Question, Verdict
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.repository import Point, Repository
 from dr_toolkit.repository.snapshot import Snapshot
+from dr_toolkit.words import counted
 
 _SHOWN = 5
 _NOT_LATER = frozenset({"transactions", "replication", "space", "repository"})
@@ -126,7 +127,7 @@ def _compared(
             "counts",
             name,
             "ok",
-            f"{len(rows_before)} tables, none smaller: {total_before} rows, now {total_after}",
+            f"{counted(len(rows_before), 'table')}, none smaller: {counted(total_before, 'row')}, now {total_after}",
         )
 
 
@@ -142,9 +143,9 @@ def rows_of(repository: Repository, found: Snapshot) -> dict[str, int]:
 def less(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
     """What is gone or has fewer rows, in words. Pure."""
     return [
-        f"{path} is gone ({rows} rows)"
+        f"{path} is gone ({counted(rows, 'row')})"
         if path not in after
-        else f"{path} has {after[path]} rows, and had {rows}"
+        else f"{path} has {counted(after[path], 'row')}, and had {rows}"
         for path, rows in sorted(before.items())
         if after.get(path, -1) < rows
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dr_toolkit import clock, errors
+from dr_toolkit import clock, errors, words
 from dr_toolkit.config import Config
 from dr_toolkit.jobs import base_restore
 from dr_toolkit.log import Progress
@@ -76,7 +76,7 @@ def restore_check(
         proof.notes.append("no rows were counted at the backup (count_rows, or the role may read none)")
     elif counted.left_out:
         proof.notes.append(
-            f"{counted.left_out} tables were not counted at the backup: larger than count_rows, or the role may not read them"
+            f"{words.counted(counted.left_out, 'table was', 'tables were')} not counted at the backup: larger than count_rows, or not to be read by the role"
         )
     return checks, [*(counted.failures if counted else ()), *proof.failures], proof.notes
 

@@ -23,6 +23,7 @@ from dr_toolkit.log import Progress
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
+from dr_toolkit.words import counted
 
 
 def restore_check(
@@ -62,9 +63,15 @@ def restore_check(
         "seconds": {"write": round(wrote - began, 3), "compare": round(clock.monotonic() - wrote, 3)},
     }
     if compared != written:
-        failures.append(f"{written} objects were written and {compared} compared")
+        failures.append(f"{counted(written, 'object was', 'objects were')} written and {compared} compared")
     torn = found.header.entry_count - compared - int(found.header.source.get("delete_markers", 0))
-    notes = [f"{torn} objects changed while they were read, and are not restorable"] if torn else []
+    notes = (
+        [
+            f"{counted(torn, 'object changed while it was read, and is', 'objects changed while they were read, and are')} not restorable"
+        ]
+        if torn
+        else []
+    )
     return checks, failures, notes
 
 
@@ -100,9 +107,13 @@ def _in_bucket(
     }
     failures = [*compared.failures, *failures]
     if compared.count != written.new:
-        failures.append(f"{written.new} objects were written and {compared.count} compared")
+        failures.append(
+            f"{counted(written.new, 'object was', 'objects were')} written and {compared.count} compared"
+        )
     notes = (
-        [f"{len(written.torn)} objects changed while they were read, and are not restorable"]
+        [
+            f"{counted(len(written.torn), 'object changed while it was read, and is', 'objects changed while they were read, and are')} not restorable"
+        ]
         if written.torn
         else []
     )

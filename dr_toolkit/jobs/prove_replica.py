@@ -21,6 +21,7 @@ from dr_toolkit.repository.entries import EntryInfo
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
+from dr_toolkit.words import counted
 
 _WAITING = 8 * replica_quick.THREADS
 
@@ -67,7 +68,7 @@ def restore_check(
             take(waiting.popleft())
     unread = checks["objects"] - checks["digests"]
     notes = [
-        f"{unread} objects were copied by the server itself: they were read whole, and compared by size and ETag, not by a digest of the source (drctl backup {name} --checksum makes one)"
+        f"{counted(unread, 'object was copied by the server itself: it was', 'objects were copied by the server itself: they were')} read whole, and compared by size and ETag, not by a digest of the source (drctl backup {name} --checksum makes one)"
     ]
     seconds = {"read": round(clock.monotonic() - began, 3)}
     return {**checks, "seconds": seconds}, failures, notes if unread else []

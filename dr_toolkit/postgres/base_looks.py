@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from dr_toolkit.errors import DrctlError
 from dr_toolkit.postgres import server
 from dr_toolkit.postgres.connection import ConnectionSettings
+from dr_toolkit.words import counted
 
 _SHOWN = 5
 _INDEXES = """
@@ -79,7 +80,7 @@ def visibility(settings: ConnectionSettings, names: Sequence[str], proof: Proof)
                 if seen or frozen:
                     _fail(
                         proof,
-                        f'the visibility map of {table} in "{name}" is wrong for {seen + frozen} rows',
+                        f'the visibility map of {table} in "{name}" is wrong for {counted(seen + frozen, "row")}',
                     )
     proof.visibility = looked
 

@@ -9,6 +9,7 @@ from typing import Any
 from dr_toolkit.errors import SourceError
 from dr_toolkit.postgres import server
 from dr_toolkit.postgres.base_increment import Shape
+from dr_toolkit.words import counted
 
 FROM = 170_000
 """The first version that has native increments."""
@@ -126,7 +127,7 @@ def _of_parent(now: State, before: Before) -> str | None:
     if then is None or not before.notes:
         return "the parent does not have what an increment needs"
     if before.lost:
-        return f"{before.lost} packs of the parent are gone"
+        return f"{counted(before.lost, 'pack of the parent is', 'packs of the parent are')} gone"
     changed = {
         "system": "it is another cluster than the parent's",
         "catalog": "the server's major version changed",

@@ -10,6 +10,7 @@ from typing import Any
 from dr_toolkit.postgres.archive_toc import Toc, TocEntry
 from dr_toolkit.postgres.compare import DumpFacts, ObjectName, Part, TableName
 from dr_toolkit.postgres.restore_plan import in_section
+from dr_toolkit.words import counted
 
 _FOREIGN_KEY = "FK CONSTRAINT"
 _ROWS = frozenset({"TABLE DATA"})
@@ -92,7 +93,7 @@ def statement(
         )
         if number
     ]
-    sentence = f"proved: the definitions, and the rows of {len(kept)} tables; NOT proved: {', '.join(parts)}"
+    sentence = f"proved: the definitions, and the rows of {counted(len(kept), 'table')}; NOT proved: {', '.join(parts)}"
     return facts, sentence
 
 

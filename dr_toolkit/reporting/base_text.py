@@ -10,6 +10,7 @@ from dr_toolkit.postgres import base_recovery
 from dr_toolkit.postgres.base_recovery import Recovery
 from dr_toolkit.reporting import documents
 from dr_toolkit.reporting.text import duration, size
+from dr_toolkit.words import counted
 
 
 def replaces(prepared: Prepared) -> bool:
@@ -65,7 +66,7 @@ def done(item: Done) -> str:
     header = item.prepared.snapshot.header
     base = header.source.get("base", {})
     lines = [
-        f"{item.prepared.directory} has the cluster of snapshot {header.id}: {item.files} files, {size(item.prepared.bytes)}"
+        f"{item.prepared.directory} has the cluster of snapshot {header.id}: {counted(item.files, 'file')}, {size(item.prepared.bytes)}"
     ]
     if item.started:
         lines.append(
@@ -130,7 +131,7 @@ def archive_done(item: base_archive.Done) -> str:
     """What was written, and what to do next."""
     header = item.prepared.snapshot.header
     return (
-        f"the tar has the cluster of snapshot {header.id}: {item.files} files, {size(header.bytes_source)}, "
+        f"the tar has the cluster of snapshot {header.id}: {counted(item.files, 'file')}, {size(header.bytes_source)}, "
         f"took {duration(item.seconds['write'])}\n"
         "next: pg_verifybackup on the directory that it was unpacked into, then start PostgreSQL there"
     )

@@ -9,6 +9,7 @@ from dr_toolkit.buckets.restore import Plan
 from dr_toolkit.jobs.bucket_restore import Done, Prepared
 from dr_toolkit.reporting import documents
 from dr_toolkit.reporting.text import duration, size
+from dr_toolkit.words import counted
 
 _NAMED = 5
 
@@ -36,11 +37,11 @@ def plan(prepared: Prepared) -> str:
         return "\n".join([*lines, ""])
     lines.append(f"  to {prepared.place}: {size(found.bytes)} to copy")
     lines.append(
-        f"  {found.new} objects are new there, {found.replace} are replaced, {found.same} are the same and stay"
+        f"  {counted(found.new, 'object is', 'objects are')} new there, {counted(found.replace, 'is', 'are')} replaced, {counted(found.same, 'is', 'are')} the same and {'stays' if found.same == 1 else 'stay'}"
     )
     if found.extra:
         fate = "are DELETED (--exact)" if prepared.request.exact else "stay (--exact would delete them)"
-        lines.append(f"  {found.extra} objects are only there and {fate}")
+        lines.append(f"  {counted(found.extra, 'object is', 'objects are')} only there and {fate}")
     lines += _torn(found)
     return "\n".join([*lines, ""])
 
@@ -67,15 +68,15 @@ def done(item: Done) -> str:
     if item.history is not None:
         made = item.history
         return (
-            f"{item.prepared.place}: {made.versions} versions ({size(made.bytes)}) and {made.markers} delete markers written, "
+            f"{item.prepared.place}: {counted(made.versions, 'version')} ({size(made.bytes)}) and {counted(made.markers, 'delete marker')} written, "
             f"{made.same} keys were the same; the ids are in {item.prepared.request.history}; it took {took}\n"
         )
     if item.result is None:
-        return f"{item.prepared.place} has {item.files} objects as files, and their metadata in %objects.jsonl; it took {took}\n"
+        return f"{item.prepared.place} has {counted(item.files, 'object as a file', 'objects as files')}, with metadata in %objects.jsonl; it took {took}\n"
     found = item.result
     removed = f", {found.extra} deleted" if item.prepared.request.exact else ""
     lines = [
-        f"{item.prepared.place}: {found.new + found.replace} objects copied ({size(found.bytes)}), {found.same} were the same{removed}; it took {took}",
+        f"{item.prepared.place}: {counted(found.new + found.replace, 'object')} copied ({size(found.bytes)}), {counted(found.same, 'was', 'were')} the same{removed}; it took {took}",
         *_torn(found),
     ]
     return "\n".join([*lines, ""])
@@ -102,7 +103,7 @@ def _history(prepared: Prepared) -> list[str]:
     if found is None:
         return []
     lines = [
-        f"  to {prepared.place}: {found.versions} versions ({size(found.bytes)}) and {found.markers} delete markers to write, the oldest first",
+        f"  to {prepared.place}: {counted(found.versions, 'version')} ({size(found.bytes)}) and {counted(found.markers, 'delete marker')} to write, the oldest first",
         f"  {found.new} keys are new there, {found.goes_on} go on where a restore stopped, {found.same} are the same",
         f"  ids and times will be the target's; {prepared.request.history} will list them beside the snapshot's",
     ]
@@ -113,7 +114,7 @@ def _history(prepared: Prepared) -> list[str]:
     if found.torn:
         named = ", ".join(f'"{key}"' for key in found.torn[:_NAMED])
         lines.append(
-            f"  WARNING: {len(found.torn)} versions could not be read whole and are not restored: {named}"
+            f"  WARNING: {counted(len(found.torn), 'version could not be read whole and is', 'versions could not be read whole and are')} not restored: {named}"
         )
     return lines
 
@@ -149,5 +150,5 @@ def _torn(found: Plan) -> list[str]:
         return []
     named = ", ".join(f'"{key}"' for key in found.torn[:_NAMED])
     return [
-        f"  WARNING: {len(found.torn)} objects changed while they were read and are not restored: {named}"
+        f"  WARNING: {counted(len(found.torn), 'object changed while it was read and is', 'objects changed while they were read and are')} not restored: {named}"
     ]

@@ -7,6 +7,7 @@ from typing import Any
 from dr_toolkit.cluster import manifest, releases, secrets_snapshot, yaml_text
 from dr_toolkit.jobs.content import Content
 from dr_toolkit.reporting.text import table
+from dr_toolkit.words import counted
 
 
 def document(item: Content) -> dict[str, Any]:
@@ -37,7 +38,9 @@ def text(item: Content) -> str:
     named = [f"#   {one.kind} {one.name}" for one in manifest.names(text_of_manifest)]
     return "\n".join(
         [
-            hidden + yaml_text.dump(shown) + f"# {len(hooks)} hooks; {len(named)} objects in the manifest:",
+            hidden
+            + yaml_text.dump(shown)
+            + f"# {counted(len(hooks), 'hook')}; {counted(len(named), 'object')} in the manifest:",
             *named,
             "# manifest, hooks and computed values: --output json, or drctl restore COMPONENT --to DIR",
             "",

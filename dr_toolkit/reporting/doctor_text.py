@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dr_toolkit.jobs.findings import LEVELS, Finding, exit_code
+from dr_toolkit.words import counted
 
 _LONG, _WIDTH = 200, 120
 _INDENT = " " * 10
@@ -25,9 +26,7 @@ def text(findings: Sequence[Finding]) -> str:
         if one.todo:
             lines.append(f"          do:  {one.todo}")
     counts = Counter(one.level for one in findings)
-    summary = (
-        f"{counts['failed']} failed, {counts['warning']} warnings, {counts['note']} notes, {counts['ok']} ok"
-    )
+    summary = f"{counts['failed']} failed, {counted(counts['warning'], 'warning')}, {counted(counts['note'], 'note')}, {counts['ok']} ok"
     return "\n".join([*lines, "", summary, ""])
 
 

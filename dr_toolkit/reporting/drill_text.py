@@ -9,12 +9,13 @@ from dr_toolkit.jobs.drill import Outcome, Past, Planned
 from dr_toolkit.reporting import documents
 from dr_toolkit.reporting import text as texts
 from dr_toolkit.reporting.text import duration, size, table
+from dr_toolkit.words import counted
 
 
 def plan(item: Planned) -> str:
     """What would be restored, and how long it took before."""
     lines = [
-        f"restore {item.name} into scratch: {len(item.snapshots)} components, within {duration(item.spread)} of each other"
+        f"restore {item.name} into scratch: {counted(len(item.snapshots), 'component')}, within {duration(item.spread)} of each other"
     ]
     for found in item.snapshots:
         header = found.header

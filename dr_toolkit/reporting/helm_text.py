@@ -9,6 +9,7 @@ from dr_toolkit.cluster.release_reading import Stored
 from dr_toolkit.jobs.helm_restore import Done, Prepared
 from dr_toolkit.reporting import documents
 from dr_toolkit.reporting.text import duration, table
+from dr_toolkit.words import counted
 
 
 def replaces(prepared: Prepared) -> bool:
@@ -51,7 +52,10 @@ def done(item: Done) -> str:
     """The lines that install, or the differences."""
     if item.prepared.request.diff:
         return "".join(_difference(one) for one in item.differences)
-    lines = [f"{len(item.ways)} releases are in {item.prepared.place}; nothing was installed", ""]
+    lines = [
+        f"{counted(len(item.ways), 'release is', 'releases are')} in {item.prepared.place}; nothing was installed",
+        "",
+    ]
     for one, place, way in item.ways:
         lines += [f"{one.namespace}/{one.release}: sh {place}/restore.sh", f"  {way.line}"]
         if way.source == "unknown":

@@ -8,6 +8,7 @@ from dr_toolkit import clock
 from dr_toolkit.jobs.overview import Choice, Overview, PointState
 from dr_toolkit.reporting import documents
 from dr_toolkit.reporting.text import duration, size, table
+from dr_toolkit.words import counted
 
 _COMPONENTS = 7
 _POINTS = 3
@@ -21,7 +22,9 @@ def text(item: Overview) -> str:
     if len(item.choices) > _COMPONENTS:
         parts.append(f"and {len(item.choices) - _COMPONENTS} more: drctl snapshots\n")
     if item.problems:
-        parts.append(f"ATTENTION: {item.problems} objects are damaged or missing: drctl snapshots\n")
+        parts.append(
+            f"ATTENTION: {counted(item.problems, 'object is', 'objects are')} damaged or missing: drctl snapshots\n"
+        )
     if item.points:
         points = [["RECOVERY POINT", "AGE", "OF", "STATE"]]
         points += [_point(p, best=p is item.best) for p in item.points[:_POINTS]]

@@ -7,6 +7,7 @@ from typing import Any
 from dr_toolkit.jobs.platform_restore import Outcome, Plan
 from dr_toolkit.reporting import documents, restores
 from dr_toolkit.reporting.text import duration
+from dr_toolkit.words import counted
 
 
 def replaces(plan: Plan) -> bool:
@@ -24,7 +25,7 @@ def plan(item: Plan) -> str:
         else f"about {duration(sum(measured))}"
     )
     lines = [
-        f"restore everything of {item.name}: {len(item.steps)} components, taken within {duration(item.spread)} of each other",
+        f"restore everything of {item.name}: {counted(len(item.steps), 'component')}, taken within {duration(item.spread)} of each other",
         f"by their last proven restores it takes {about if measured else 'an unknown time: nothing was ever proven'}",
         *_rest(item),
         "",
@@ -55,7 +56,7 @@ def _rest(item: Plan) -> list[str]:
         return ["scale down first what writes to these; what it writes while this runs is lost"]
     lines = ["first these are scaled to zero; what they are meant to have is recorded on them:"]
     for rest in item.rest:
-        found = ", ".join(f"{one.title} ({one.goal} replicas)" for one in rest.workloads)
+        found = ", ".join(f"{one.title} ({counted(one.goal, 'replica')})" for one in rest.workloads)
         lines.append(f"  {rest.name} in namespace {rest.application.namespace}: {found}")
     return lines
 

@@ -7,6 +7,7 @@ from typing import Any
 from dr_toolkit.jobs.restore import Done, Prepared
 from dr_toolkit.reporting import documents
 from dr_toolkit.reporting.text import duration, size
+from dr_toolkit.words import counted
 
 _SHOWN_CLIENTS = 10
 _SHOWN_NOTES = 10
@@ -94,7 +95,7 @@ def done(item: Done) -> str:
         return "\n".join(lines)
     if item.prepared.request.tables:
         lines += [
-            f'"{item.database}" has table {name} of snapshot {header.id}: {rows} rows'
+            f'"{item.database}" has table {name} of snapshot {header.id}: {counted(rows, "row")}'
             for name, rows in item.compared.items()
         ]
         return "\n".join([*lines, *(f"  note: {note}" for note in item.notes[:_SHOWN_NOTES])])

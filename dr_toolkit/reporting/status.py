@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from dr_toolkit.jobs.drill import Past
 from dr_toolkit.jobs.status import Standing, moment_text
-from dr_toolkit.reporting import files
 from dr_toolkit.reporting.text import duration, table
 
 
@@ -94,15 +92,6 @@ def metrics(standings: Sequence[Standing]) -> bytes:
             if value is not None:
                 made[key].labels(s.component, s.kind).set(value)
     return generate_latest(registry)
-
-
-def write_metrics(standings: Sequence[Standing], path: Path) -> None:
-    """Write them for node_exporter's textfile collector: the file is replaced at once, never half written.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    files.replace(path, metrics(standings))
 
 
 def _against(value: float | None, limit: float | None) -> str:

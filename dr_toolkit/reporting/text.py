@@ -15,6 +15,7 @@ from dr_toolkit.jobs.inspect import Details, Inventory
 from dr_toolkit.jobs.verify import Result
 from dr_toolkit.repository.repository import Evidence, Point
 from dr_toolkit.repository.snapshot import Snapshot
+from dr_toolkit.words import counted
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _TIME, _MORE = 16, 5
@@ -121,7 +122,7 @@ def backup(outcome: Outcome) -> str:
         ]
     if outcome.point:
         parts.append(f'point "{outcome.point.name}" ({outcome.point.id})\n')
-    elif outcome.snapshots and outcome.failures:
+    elif outcome.point_wanted and outcome.snapshots and outcome.failures:
         parts.append("no point was made, because not every component was backed up\n")
     if outcome.snapshots and not outcome.failures:
         parts.append("not yet proven; prove it: drctl verify --restore\n")
@@ -232,7 +233,7 @@ def _method(source: Mapping[str, Any]) -> list[str]:
     if audit := base.get("audit"):
         rows = [f"{path} page {first} ({count})" for path, first, count in audit["listed"][:_SHOWN_FAILURES]]
         lines.append(
-            f"audit    {audit['pages']} pages held against {audit['against']}: {audit['unexplained']} differ without a reason"
+            f"audit    {counted(audit['pages'], 'page')} held against {audit['against']}: {counted(audit['unexplained'], 'differs', 'differ')} without a reason"
             + (f", {audit['unjudged']} could not be judged" if audit["unjudged"] else "")
         )
         lines += [f"         {row}" for row in rows]
@@ -302,4 +303,6 @@ def verification(results: Sequence[Result]) -> str:
 
 
 def _count(key: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return size(value) if key.startswith("bytes") and isinstance(value, int | float) else str(value)

@@ -21,6 +21,7 @@ from dr_toolkit.repository.records import Extent, Zeros
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Header, Snapshot
 from dr_toolkit.repository.stretches import Stretch
+from dr_toolkit.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +356,6 @@ class SnapshotWriter:
 
 def _lost_packs(lost: Collection[bytes]) -> str:
     return (
-        f"{len(lost)} packs of earlier snapshots are gone or cut off, {layout.pack_name(min(lost))} for one: what they held "
+        f"{counted(len(lost), 'pack of earlier snapshots is', 'packs of earlier snapshots are')} gone or cut off, {layout.pack_name(min(lost))} for one: what they held "
         "is stored again, and the earlier snapshots are damaged; see: drctl verify"
     )

@@ -373,7 +373,7 @@ def test_reader_that_leaves_is_no_reason_to_complain():
 
 
 WAITING = """
-    import sys, time
+    import signal, sys, time
     from dr_toolkit import errors
     from dr_toolkit.cli import boundary
     from dr_toolkit.cli.context import Context
@@ -381,7 +381,9 @@ WAITING = """
     def run():
         try:
             print("ready", flush=True)
-            time.sleep(60)
+            end = time.monotonic() + 60
+            while time.monotonic() < end:  # one long sleep could begin just after the signal came, and outlast it
+                time.sleep(0.05)
         finally:
             print("cleaning", flush=True)
             if "slow" in sys.argv:
@@ -389,6 +391,8 @@ WAITING = """
                 while time.monotonic() < end:
                     time.sleep(0.1)
 
+    if "nohup" not in sys.argv:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored
     sys.exit(boundary.guarded(run, Context()))
 """
 
@@ -435,7 +439,7 @@ def test_a_lost_terminal_ends_with_cleaning_up():
 def test_nohup_is_obeyed():
     """Whoever starts drctl so that it outlives its terminal gets that."""
     process = subprocess.Popen(
-        ["nohup", sys.executable, "-c", textwrap.dedent(WAITING)],
+        ["nohup", sys.executable, "-c", textwrap.dedent(WAITING), "nohup"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n"
