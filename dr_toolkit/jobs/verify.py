@@ -243,8 +243,9 @@ def sign(repository: Repository, results: list[Result]) -> None:
         return
     try:
         repository.add_evidence(rows, clock.rfc3339(opening.moment(repository)), f"drctl {__version__}")
-    except (errors.KeyRefused, errors.StoreUnreachable, errors.StoreFull) as error:
-        # What was found counts, stored or not: a read-only copy is verified like any other.
+    except errors.DrctlError as error:
+        # What was found counts, stored or not, whatever keeps it from being stored: a read-only copy, a key file that is away, a Vault
+        # that does not answer. An error here would take the place of damage that was found.
         _log.warning("evidence not stored", reason=error.message)
         return
     for result in unsigned:

@@ -135,8 +135,6 @@ def parse_url(url: str) -> UrlParts:
         parameters.pop(name, None)
     database = parameters.pop("dbname", None) or unquote(path) or None
     secret = parameters.pop("password", None) or unquote(password) or None
-    if secret:
-        warnings.append("the connection url holds a password: move it to connection.password as a reference")
     return UrlParts(
         hosts=hosts or (("localhost", None),),
         database=database,

@@ -40,8 +40,10 @@ def plan(prepared: Prepared) -> str:
         f"  {counted(found.new, 'object is', 'objects are')} new there, {counted(found.replace, 'is', 'are')} replaced, {counted(found.same, 'is', 'are')} the same and {'stays' if found.same == 1 else 'stay'}"
     )
     if found.extra:
-        fate = "are DELETED (--exact)" if prepared.request.exact else "stay (--exact would delete them)"
-        lines.append(f"  {counted(found.extra, 'object is', 'objects are')} only there and {fate}")
+        fate = ("is", "are") if prepared.request.exact else ("stays", "stay")
+        deleted = "DELETED (--exact)" if prepared.request.exact else "(--exact would delete it)"
+        one, many = (f"object is only there and {fate[0]}", f"objects are only there and {fate[1]}")
+        lines.append(f"  {counted(found.extra, one, many)} {deleted}")
     lines += _torn(found)
     return "\n".join([*lines, ""])
 

@@ -298,7 +298,9 @@ def verification(results: Sequence[Result]) -> str:
             parts.append(f"  … and {len(r.failures) - _SHOWN_FAILURES} more\n")
         parts += [f"  note: {sentence}\n" for sentence in r.notes[:_SHOWN_FAILURES]]
         if r.snapshot and not r.signed:
-            parts.append("  evidence was not stored: that needs a recipient with the role read\n")
+            parts.append(
+                "  evidence was not stored: that needs a recipient with the role read, and room in the repository\n"
+            )
     return "".join(parts)
 
 

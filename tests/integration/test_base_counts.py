@@ -79,7 +79,7 @@ def test_quiet_tables_are_counted_exactly(source: PostgresServer, root: Path) ->
         "rows": sum(expected.values()),
         "not_counted": 1,
     }
-    assert "1 tables were not counted" in " ".join(result["notes"])
+    assert "1 table was not counted" in " ".join(result["notes"])
 
 
 def test_a_busy_cluster_is_never_called_wrong(source: PostgresServer, root: Path) -> None:

@@ -145,7 +145,7 @@ def test_live_objects_are_replaced_only_when_agreed(site):
     assert site.content()["a"][0] == b"damaged"
     plan = site.run("restore", "cortex", "--exact", "--dry-run").stdout
     assert "1 are replaced" in plan
-    assert "1 objects are only there and are DELETED" in plan
+    assert "1 object is only there and is DELETED" in plan
     site.json("restore", "cortex", "--yes")
     assert {key: value[0] for key, value in site.content().items()} == {
         "a": b"one",

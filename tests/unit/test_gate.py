@@ -114,7 +114,7 @@ def test_fewer_rows_are_named():
     """More rows and new tables are what an upgrade may bring; less is not."""
     assert less({"a": 3, "b": 2, "c": 1}, {"a": 2, "b": 5, "d": 9}) == [
         "a has 2 rows, and had 3",
-        "c is gone (1 rows)",
+        "c is gone (1 row)",
     ]
     assert less({"a": 3}, {"a": 3}) == []
 

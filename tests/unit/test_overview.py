@@ -100,7 +100,7 @@ def test_the_screen_fits_a_terminal_however_much_there_is():
     text = overview_text.text(found)
     assert len(text.splitlines()) <= 25
     assert max(map(len, text.splitlines())) <= 110
-    assert "ATTENTION: 1 objects" in text
+    assert "ATTENTION: 1 object is damaged" in text
     assert "drctl restore --point pre-upgrade-29" in text
 
 
