@@ -10,6 +10,7 @@ _TABLE = {
     "postgres-dump": "restore_text",
     "postgres-base": "base_text",
     "bucket": "bucket_text",
+    "bucket-replica": "bucket_text",
     "secrets": "secrets_text",
     "helm": "helm_text",
 }

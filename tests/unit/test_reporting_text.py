@@ -5,8 +5,9 @@ import io
 import pytest
 
 from dr_toolkit import log
+from dr_toolkit.jobs import kinds
 from dr_toolkit.postgres import scratch_roles
-from dr_toolkit.reporting import text
+from dr_toolkit.reporting import restores, text
 
 EARLY, LATE, SAME = (
     "20261125T184948Z-427f938729aa20ea142a31fd01e2a0ff",
@@ -63,3 +64,11 @@ def test_what_the_answer_says_is_not_said_twice(form, verbosity, told):
 def test_who_granted_a_role_does_not_matter_on_a_scratch_server(statement, made):
     """Only the source's own superuser could say it again."""
     assert scratch_roles._GRANTED_BY.sub("", statement) == made
+
+
+@pytest.mark.parametrize("kind", kinds.known())
+def test_a_restore_of_every_kind_can_be_shown(kind):
+    """A whole recovery point is restored by the kinds of its snapshots, and each has its plan and its answer."""
+    view = restores.view_of(kind)
+    for part in ("replaces", "plan", "plan_document", "done", "done_document"):
+        assert callable(getattr(view, part))
