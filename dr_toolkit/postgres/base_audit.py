@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from dr_toolkit.postgres import base_marks
 from dr_toolkit.postgres.base_increment import relation_file
 from dr_toolkit.postgres.base_limits import Limits
 from dr_toolkit.postgres.base_marks import Array, Marks
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from dr_toolkit.postgres import numpy_later as np
 
 LISTED = 40
 """Runs of pages that are listed; all are counted."""

@@ -6,18 +6,26 @@ Four bytes for each page of the relations' main forks, kept as a note beside the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from dr_toolkit.errors import SourceError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+else:
+    from dr_toolkit.postgres import numpy_later as np
+
+    Array = Any
+
 NOTE = "page-marks"
-Array = NDArray[Any]
 _FORMAT = 1
-_MARK = np.dtype("<u4")
+_MARK = "<u4"
+_MARK_BYTES = 4
 
 
 class _Head(msgspec.Struct):
@@ -57,12 +65,12 @@ class Marks:
             head = _DECODER.decode(line)
         except msgspec.MsgspecError as error:
             raise SourceError(f"the marks of the parent's pages cannot be understood: {error}") from error
-        if head.format != _FORMAT or sum(count for _path, count in head.files) * _MARK.itemsize != len(body):
+        if head.format != _FORMAT or sum(count for _path, count in head.files) * _MARK_BYTES != len(body):
             raise SourceError("the marks of the parent's pages are of another format")
         marks, position = cls(), 0
         for path, count in head.files:
             marks.files[path] = np.frombuffer(body, _MARK, count, position)
-            position += count * _MARK.itemsize
+            position += count * _MARK_BYTES
         return marks
 
 
