@@ -41,6 +41,8 @@ def command(context: Context, what: str, path: str, *, reveal: bool) -> None:
     with opening.opened_repository(context.load_config()) as repository:
         found = inspect.find(repository, what)
         if isinstance(found, Point):
+            if path:
+                raise click.UsageError(f'"{what}" is a recovery point: PATH goes with one of its snapshots')
             context.emit({"point": documents.point(found)}, text.point(found))
             return
         entry = content.find(repository, found, path)

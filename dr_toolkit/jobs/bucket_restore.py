@@ -80,6 +80,7 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
     Raises:
         UsageError: the target is none for a bucket.
         TargetError: the directory is somebody's.
+        NothingToDo: nothing has the prefix.
         GuardTripped: ``exact`` with nothing to restore would only delete.
     """
     component = opening.expect(opening.known_component(config, request.component), BucketConfig)
@@ -98,6 +99,9 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
     size = int(found.header.source.get("bytes", 0)) or found.header.bytes_source
     if request.to is not None and request.to.startswith(_FILE):
         _check_directory(Path(request.to.removeprefix(_FILE)), size)
+        if request.prefix:
+            with _source(config, component, repository, found) as source:
+                _check_any(found, request, any(True for _ in Objects(source).entries(request.prefix)))
         return Prepared(request, found, request.to.removeprefix(_FILE), None, lost, size, doubted)
     with (
         _source(config, component, repository, found) as source,
@@ -119,6 +123,7 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
             on=found.id,
             unaffected="nothing was deleted",
         )
+    _check_any(found, request, bool(plan.new + plan.replace + plan.same or plan.torn))
     return Prepared(request, found, place, plan, lost, size, doubted)
 
 
@@ -188,6 +193,17 @@ def _alarms(found: Snapshot) -> list[str]:
         for warning in found.header.warnings
         if warning.startswith(bucket_backup.ALARM)
     ]
+
+
+def _check_any(found: Snapshot, request: Request, there: bool) -> None:
+    """A prefix that names nothing is a slip of the hand: a restore of nothing must not look like one of something."""
+    if request.prefix and not there:
+        raise errors.NothingToDo(
+            f'snapshot "{found.id}" has nothing below "{request.prefix}"',
+            on=found.id,
+            hint=f"see what it has: drctl show {found.id}",
+            unaffected="nothing was started",
+        )
 
 
 def _check_directory(place: Path, size: int) -> None:

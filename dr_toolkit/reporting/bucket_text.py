@@ -33,7 +33,8 @@ def plan(prepared: Prepared) -> str:
     if prepared.history is not None:
         return "\n".join([*lines, *_history(prepared), ""])
     if found is None:
-        lines.append(f"  {size(prepared.bytes)} as files, to {prepared.place}")
+        at_most = "at most " if prepared.request.prefix else ""
+        lines.append(f"  {at_most}{size(prepared.bytes)} as files, to {prepared.place}")
         return "\n".join([*lines, ""])
     lines.append(f"  to {prepared.place}: {size(found.bytes)} to copy")
     lines.append(

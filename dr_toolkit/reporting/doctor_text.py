@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ def text(findings: Sequence[Finding]) -> str:
     """The worst first; what is fine in one line each."""
     lines = []
     for one in sorted(findings, key=lambda f: LEVELS.index(f.level)):
-        on = f"{one.on}: " if one.on and one.on not in one.what else ""
+        on = f"{one.on}: " if one.on and not _names(one.what, one.on) else ""
         lines.append(_wrapped(f"{_WORDS[one.level]} {one.area}: {on}{one.what}"))
         if one.why:
             lines.append(f"          why: {one.why}")
@@ -28,6 +29,11 @@ def text(findings: Sequence[Finding]) -> str:
     counts = Counter(one.level for one in findings)
     summary = f"{counts['failed']} failed, {counted(counts['warning'], 'warning')}, {counted(counts['note'], 'note')}, {counts['ok']} ok"
     return "\n".join([*lines, "", summary, ""])
+
+
+def _names(what: str, on: str) -> bool:
+    """Whether a sentence has the name as a word; a component's name within a bucket's URL says nothing about the component."""
+    return re.search(rf"(?<![\w/.-]){re.escape(on)}(?![\w/-])", what) is not None
 
 
 def _wrapped(line: str) -> str:

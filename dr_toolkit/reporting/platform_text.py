@@ -96,7 +96,7 @@ def done(item: Outcome) -> str:
     parts = []
     for step in item.plan.steps:
         if step.component in item.done:
-            parts.append(restores.view_of(step.kind).done(item.done[step.component]))
+            parts.append(restores.view_of(step.kind).done(item.done[step.component]).rstrip("\n") + "\n")
         elif step.left:
             hint = f"; {step.hint}" if step.hint else ""
             parts.append(f"LEFT OUT: {step.component}: {step.left}{hint}\n")

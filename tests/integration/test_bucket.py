@@ -144,7 +144,7 @@ def test_live_objects_are_replaced_only_when_agreed(site):
     assert (refused.returncode, "nobody is there to confirm" in refused.stderr) == (2, True)
     assert site.content()["a"][0] == b"damaged"
     plan = site.run("restore", "cortex", "--exact", "--dry-run").stdout
-    assert "1 are replaced" in plan
+    assert "1 is replaced" in plan
     assert "1 object is only there and is DELETED" in plan
     site.json("restore", "cortex", "--yes")
     assert {key: value[0] for key, value in site.content().items()} == {
@@ -162,6 +162,9 @@ def test_exact_never_empties_a_bucket(site):
     site.backup()
     site.put("typo/1", b"live")
     failure = site.json("restore", "cortex", "--prefix", "typo/", "--exact", "--yes", code=3)["error"]
+    for target in ((), ("--to", f"file:{site.root}/typo")):
+        nothing = site.json("restore", "cortex", "--prefix", "typo/", "--yes", *target, code=1)["error"]
+        assert (nothing["code"], nothing["unaffected"]) == ("nothing-to-do", "nothing was started")
     assert failure["code"] == "guard-tripped"
     assert "typo/1" in site.content()
 

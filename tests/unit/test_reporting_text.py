@@ -6,8 +6,9 @@ import pytest
 
 from dr_toolkit import log
 from dr_toolkit.jobs import kinds
+from dr_toolkit.jobs.findings import Finding
 from dr_toolkit.postgres import scratch_roles
-from dr_toolkit.reporting import restores, text
+from dr_toolkit.reporting import doctor_text, restores, text
 
 EARLY, LATE, SAME = (
     "20261125T184948Z-427f938729aa20ea142a31fd01e2a0ff",
@@ -72,3 +73,16 @@ def test_a_restore_of_every_kind_can_be_shown(kind):
     view = restores.view_of(kind)
     for part in ("replaces", "plan", "plan_document", "done", "done_document"):
         assert callable(getattr(view, part))
+
+
+@pytest.mark.parametrize(
+    ("what", "shown"),
+    [
+        ("s3://cortex at http://s3 refused", "source: cortex: s3://cortex at"),
+        ("cortex: s3://cortex is reached", "source: cortex: s3://cortex is"),
+        ('"cortex" has no snapshot', 'source: "cortex" has'),
+    ],
+)
+def test_doctor_names_what_it_is_about_once(what, shown):
+    """A bucket called as its component does not stand for it."""
+    assert shown in doctor_text.text([Finding("failed", "source", what, on="cortex")])
