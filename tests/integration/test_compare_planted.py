@@ -54,8 +54,8 @@ def early(postgres, console, database):
 
 @pytest.fixture
 def restored(postgres, console, database, early):
-    """That snapshot, restored, its digests taken before the indexes were built."""
-    restore_into(console, settings_of(postgres, database), tools_of(postgres), early=early)
+    """That snapshot, restored frozen, its digests taken before the indexes were built."""
+    restore_into(console, settings_of(postgres, database), tools_of(postgres), early=early, frozen_from=0)
     assert early.taken == expected_facts(console, toc_of(console)).tables.keys()
     return database
 

@@ -407,7 +407,7 @@ def test_the_server_going_away_is_told(postgres, console, database):
         for _ in range(300):  # until the table's COPY is under way; its end is still held back
             if sql.rows(
                 postgres.dsn(),
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s AND query LIKE 'COPY %%'",
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s AND query LIKE '%%COPY %%'",
                 database,
             ):
                 break
