@@ -48,7 +48,7 @@ _EPILOG = epilog(
     "--to",
     metavar="TARGET",
     help="A new database's name, a postgresql:// URL of one, or file:PATH for the exact archive. "
-    "For a postgres-base: a new directory. For a bucket: s3://bucket/folder, or file:DIR. For helm: a new directory.",
+    "For a postgres-base: a new directory. For a bucket: s3://bucket/folder, a name of its places, or file:DIR. For helm: a new directory.",
 )
 @click.option(
     "--table",

@@ -20,6 +20,15 @@ class ReplicaTarget(Section):
     """How to reach its server. Without it, as the component's own."""
 
 
+class RestorePlace(Section):
+    """Another place that a restore may go to."""
+
+    url: BucketUrl
+    """`s3://bucket`, or `s3://bucket/folder`."""
+    s3: S3Config | None = None
+    """How to reach its server. Without it, as the component's own."""
+
+
 def _from_url(value: Any) -> Any:
     return {"url": value} if isinstance(value, str) else value
 
@@ -62,6 +71,8 @@ class BucketConfig(ComponentFields):
     ] = None
     """Where `drctl verify --restore` makes a bucket of its own, restores into it, and compares objects with their metadata. Without it, into a directory,
     where metadata cannot be compared. A URL alone means: at the same server."""
+    places: dict[str, RestorePlace] = Field(default_factory=dict)
+    """Other places to restore to, by names of your own: `drctl restore COMPONENT --to NAME`. At the same server none is needed: `--to s3://bucket`."""
     tags: Annotated[bool, Field(strict=True)] = False
     """Also keep objects' tags, which takes a request for each object in each run; with `mode: replica` a request on each side."""
     versions: Literal["latest", "all"] = "latest"

@@ -20,7 +20,15 @@ def split(url: str) -> tuple[str, str]:
 
 @contextmanager
 def opened(config: Config, component: BucketConfig, url: str | None = None) -> Iterator[Bucket]:
-    """The component's bucket, or another one of the same server."""
-    name, prefix = split(url or component.url)
-    with closing(Bucket(name, prefix, opening.s3_settings(component.s3, config))) as bucket:
+    """The component's bucket, another one of the same server, or one of its ``places``.
+
+    Args:
+        config: whole.
+        component: whose bucket.
+        url: ``s3://…``, or the name of a place; None for the component's own.
+    """
+    place = component.places.get(url) if url else None
+    name, prefix = split(place.url if place else url or component.url)
+    settings = opening.s3_settings((place and place.s3) or component.s3, config)
+    with closing(Bucket(name, prefix, settings)) as bucket:
         yield bucket

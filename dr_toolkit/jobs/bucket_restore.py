@@ -84,11 +84,12 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
         GuardTripped: ``exact`` with nothing to restore would only delete.
     """
     component = opening.expect(opening.known_component(config, request.component), BucketConfig)
-    if request.tables or (request.to is not None and not request.to.startswith(("s3://", _FILE))):
+    elsewhere = request.to is not None and request.to not in component.places
+    if request.tables or (elsewhere and not str(request.to).startswith(("s3://", _FILE))):
         raise errors.UsageError(
             "a bucket is restored into a bucket or a directory",
             on=request.component,
-            hint=f"drctl restore {request.component} --to s3://other-bucket, or --to file:/var/tmp/objects",
+            hint=f"drctl restore {request.component} --to s3://other-bucket, --to file:/var/tmp/objects, or --to a name of the component's `places`",
             unaffected="nothing was started",
         )
     found, doubted = choose(repository, request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 
 from tests.bucket_site import Site
 from tests.integration.test_bucket import Moto
@@ -32,6 +33,35 @@ def test_web_identity_gives_the_keys(tmp_path):
         failure = site.json("backup", code=1)["failures"][0]
         assert "no S3 credentials" in failure["message"]
         assert "AWS_" not in failure["message"]
+    finally:
+        server.stop()
+
+
+def test_a_restore_goes_to_another_endpoint_by_name(tmp_path, s3_server, bucket):
+    """A place has an endpoint and credentials of its own; the snapshot of a time is found, and a part of it is shown before it is restored."""
+    server = Moto()
+    try:
+        server.client().create_bucket(Bucket="far")
+        place = f'far: {{url: "s3://far/back", s3: {{endpoint: "{server.endpoint}", access_key_id: "env:FAR", secret_access_key: "env:FAR"}}}}'
+        site = Site(tmp_path, s3_server, bucket, extra=f"places: {{{place}}}", more={"FAR": "any"})
+        site.put("blocks/1", b"one", ContentType="text/x")
+        site.put("other", b"other", StorageClass="STANDARD_IA")
+        first = site.backup()
+        site.put("blocks/1", b"rewritten since")
+        time.sleep(1)  # snapshots bear whole seconds
+        site.backup()
+        shown = site.json("show", first["id"], "blocks/")["entries"]
+        assert [(one["path"], one["size"]) for one in shown] == [("blocks/1", 3)]
+        site.json("restore", "cortex", "--at", first["time"], "--to", f"file:{tmp_path}/files")
+        assert (tmp_path / "files/blocks/1").read_bytes() == b"one"
+        rows = (tmp_path / "files/%objects.jsonl").read_text()
+        assert '"class":"STANDARD_IA"' in rows.replace(": ", ":")
+        again = ("restore", "cortex", "--to", "far", "--yes")
+        assert site.json(*again)["restored"]["objects"]["new"] == 2
+        site.client = server.client()
+        assert site.content("far")["back/blocks/1"][0] == b"rewritten since"
+        refused = site.json("restore", "cortex", "--to", "nowhere", code=2)["error"]
+        assert "places" in refused["hint"]
     finally:
         server.stop()
 

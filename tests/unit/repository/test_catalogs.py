@@ -280,8 +280,8 @@ def test_a_very_large_entry_is_never_held(world):
             assert max(len(part.records) for part in parts) <= page
             assert list(stretch.extents(number)) == wanted[1:-1] == list(stretch.extents(number))
             assert stretch.packs_of(number) == {r.pack for r in wanted if isinstance(r, Extent)}
-    assert {"b", "d"} <= set(large)
-    assert max(lengths) <= 50 + page < 900
+    assert "b" in large
+    assert max(lengths) <= 50 + page < 4000
     alone = {info.path: extents for info, extents in source.whole_entries(most=50)}
     assert [path for path in alone if not isinstance(alone[path], list)] == ["b", "d"]
     assert {path: list(extents) for path, extents in alone.items()} == {
