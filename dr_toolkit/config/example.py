@@ -79,6 +79,8 @@ components:
     tags: false                           # true: also keep tags, a request for each object
     versions: latest                      # all: also older versions and delete markers of a bucket with versioning
     max_change: 50                        # percent gone or rewritten since the last snapshot: code 3, look at it
+    # places:                               # where else to restore to: drctl restore cortex --to second-site
+    #   second-site: {url: "s3://copy", s3: {endpoint: "https://other-minio:9000", access_key_id: env:OTHER_KEY, secret_access_key: env:OTHER_SECRET}}
     schedule: "30 2 * * *"
   cortex-replica:
     kind: bucket
