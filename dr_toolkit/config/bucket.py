@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from dr_toolkit.config.section import OF_PARENT, ComponentFields, S3Config, Section
-from dr_toolkit.config.values import BucketUrl, Limit
+from dr_toolkit.config.values import BucketUrl, Limit, Name
 
 
 class ReplicaTarget(Section):
@@ -71,7 +71,7 @@ class BucketConfig(ComponentFields):
     ] = None
     """Where `drctl verify --restore` makes a bucket of its own, restores into it, and compares objects with their metadata. Without it, into a directory,
     where metadata cannot be compared. A URL alone means: at the same server."""
-    places: dict[str, RestorePlace] = Field(default_factory=dict)
+    places: dict[Name, RestorePlace] = Field(default={})
     """Other places to restore to, by names of your own: `drctl restore COMPONENT --to NAME`. At the same server none is needed: `--to s3://bucket`."""
     tags: Annotated[bool, Field(strict=True)] = False
     """Also keep objects' tags, which takes a request for each object in each run; with `mode: replica` a request on each side."""

@@ -188,7 +188,7 @@ def test_message_counts_and_names_the_file(tmp_path):
     assert error.unaffected == "nothing was started"
 
 
-CHOSEN = {"keys", "components", "quota", "postgres", "repositories"}
+CHOSEN = {"places", "keys", "components", "quota", "postgres", "repositories"}
 """Keys below these are names that the writer chooses."""
 
 
