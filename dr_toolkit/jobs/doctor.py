@@ -81,6 +81,8 @@ def _repository(config: Config) -> Iterator[Finding]:
             yield findings.of_error(
                 "repository", config.repository.url, error, "nothing can be backed up or restored"
             )
+            if isinstance(error, errors.StoreUnreachable):
+                return  # to ask again for its time and its lock would take minutes, and say the same
         yield from _clock(store)
     yield from _lock(config)
 

@@ -84,5 +84,5 @@ def test_a_bucket_that_locks_at_birth_is_fine(site):
         Bucket=site.bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
     )
     found = site.findings(0)
-    assert any(one["level"] == "ok" and "COMPLIANCE, 1 days" in one["what"] for one in found)
+    assert any(one["level"] == "ok" and "COMPLIANCE, 1 day)" in one["what"] for one in found)
     assert any("Kafka topics" in one["what"] for one in found)
