@@ -83,7 +83,7 @@ def disk_owner(postgres) -> str:
 
 def test_a_proof_without_room_is_no_go_and_judges_nothing(site):
     """The snapshot is good: the gate says that it was not proved and why; no evidence says that it failed, and with room it is GO."""
-    with small_disk(50) as disk:
+    with small_disk(45) as disk:
         site.environment["TMPDIR"] = str(disk)
         gate = site.gate(code=3)
         assert names(gate) == [("proof", "console-db"), ("point", None)]
