@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dr_toolkit import clock, errors, log
-from dr_toolkit.config import Config
+from dr_toolkit.config import BucketConfig, Config
 from dr_toolkit.jobs import inspect, kinds, selection, way_back
 from dr_toolkit.jobs.journal import Journal, journal_of
 from dr_toolkit.jobs.restore import Request
@@ -119,9 +119,17 @@ def plan(
     stock = inspect.inventory(repository)
     name, chosen = choose(config, repository, stock, point=point, at=at)
     finished = _finished(config, journal_of(name), chosen) if resume else frozenset()
-    seconds = measured(stock)
+    seconds, instead = measured(stock), taken_from(chosen, _endpoints(config))
     steps = [
-        _step(config, repository, snapshot, finished, seconds.get(snapshot.header.component), namespace)
+        _step(
+            config,
+            repository,
+            snapshot,
+            finished,
+            seconds.get(snapshot.header.component),
+            namespace,
+            instead.get(snapshot.header.component),
+        )
         for snapshot in in_order(chosen)
     ]
     times = [s.snapshot.header.moment for s in steps]
@@ -186,6 +194,25 @@ def in_order(chosen: Sequence[Snapshot]) -> list[Snapshot]:
     """Databases first, then what refers to them: the order of the table of kinds. Pure."""
     order = {kind: place for place, kind in enumerate(kinds.known())}
     return sorted(chosen, key=lambda s: (order.get(s.header.kind, len(order)), s.header.component))
+
+
+def taken_from(chosen: Sequence[Snapshot], endpoints: Mapping[str, str | None]) -> Mapping[str, str]:
+    """Replicas whose bucket also comes back from a snapshot: that component, by theirs. Pure.
+
+    A replica holds what the bucket was last. Restored behind the snapshot of the same moment as the databases, it would undo it.
+
+    Args:
+        chosen: what is restored.
+        endpoints: of each component that is a bucket: two servers may have buckets of one name.
+    """
+
+    def place(found: Snapshot) -> tuple[object, ...]:
+        source = found.header.source
+        return source.get("bucket"), source.get("prefix"), endpoints.get(found.header.component)
+
+    snapshots = {place(s): s.header.component for s in chosen if s.header.kind == "bucket"}
+    replicas = [s for s in chosen if s.header.kind == "bucket-replica"]
+    return {s.header.component: snapshots[place(s)] for s in replicas if place(s) in snapshots}
 
 
 def run(
@@ -279,6 +306,11 @@ def _attempt(
         progress.close()
 
 
+def _endpoints(config: Config) -> Mapping[str, str | None]:
+    buckets = {name: one for name, one in config.components.items() if isinstance(one, BucketConfig)}
+    return {name: one.s3.endpoint for name, one in buckets.items()}
+
+
 def _finished(config: Config, journal: Journal, chosen: Sequence[Snapshot]) -> frozenset[tuple[str, str]]:
     """What the journal has, and databases that were swapped by a run that died before it could write that down."""
     began = journal.began()
@@ -304,6 +336,7 @@ def _step(
     finished: frozenset[tuple[str, str]],
     seconds: float | None,
     namespace: str | None,
+    same: str | None,
 ) -> Step:
     name, kind = found.header.component, found.header.kind
     if (name, found.id) in finished:
@@ -311,6 +344,11 @@ def _step(
     if name not in config.components:
         hint = "configure it, or restore it by hand"
         return Step(name, kind, found, None, "it is not configured here", hint, seconds)
+    if same is not None:
+        hint = f"if that is wanted, afterwards: drctl restore {name}"
+        return Step(
+            name, kind, found, None, f'its bucket comes back from the snapshot of "{same}"', hint, seconds
+        )
     try:
         # Of releases and Secrets a report is made: what differs from the live ones. Installing is a person's.
         request = Request(name, found.id, diff=kind == "helm", namespace=namespace)

@@ -302,6 +302,28 @@ def test_a_replica_within_its_source_is_refused(tmp_path, s3_server, bucket):
     assert "within each other" in refused.stdout
 
 
+def test_a_point_brings_a_bucket_back_from_its_snapshot_not_from_its_replica(tmp_path, s3_server, bucket):
+    """The replica has what the bucket was last; the point says what it was when everything else was backed up."""
+    site = Site(tmp_path, s3_server, bucket)
+    mirror = f"""  mirror:
+    kind: bucket
+    url: s3://{bucket}
+    s3: {{endpoint: "{s3_server.endpoint}", access_key_id: "env:KEY", secret_access_key: "env:SECRET"}}
+    mode: replica
+    max_change: 100
+    to: {{url: "s3://{make_bucket(s3_server)}"}}
+"""
+    site.config.write_text(site.config.read_text() + mirror)
+    site.put("one", b"when the point was made")
+    site.json("backup", "--point", "before")
+    site.put("one", b"ruined since")
+    site.json("backup", "mirror")
+    shown = site.run("restore", "--point", "before", "--dry-run")
+    assert 'its bucket comes back from the snapshot of "cortex"' in shown.stdout
+    site.json("restore", "--point", "before", "--yes")
+    assert site.content()["one"][0] == b"when the point was made"
+
+
 def test_checksum_is_for_replicas_only(tmp_path, s3_server, bucket):
     """Wrong usage, with the next step."""
     refused = Site(tmp_path, s3_server, bucket).run("backup", "--checksum")

@@ -115,6 +115,30 @@ def test_databases_come_before_what_refers_to_them():
     assert [s.header.component for s in platform_restore.in_order(chosen)] == ["a", "b", "c", "x"]
 
 
+def test_a_replica_does_not_undo_the_snapshot_of_its_bucket():
+    """It holds what the bucket was last, which need not be what it was when the databases were backed up. Another bucket's is wanted."""
+
+    def of(name: str, kind: str, bucket: str) -> SimpleNamespace:
+        found = snapshot(1, name, kind=kind)
+        found.header.source = {"bucket": bucket, "prefix": ""}
+        return found
+
+    chosen = [
+        snapshot(1),
+        of("cortex", "bucket", "metrics"),
+        of("mirror", "bucket-replica", "metrics"),
+        of("other", "bucket-replica", "archive"),
+        of("namesake", "bucket-replica", "metrics"),
+    ]
+    endpoints = {
+        "cortex": "https://one",
+        "mirror": "https://one",
+        "other": "https://one",
+        "namesake": "https://two",
+    }
+    assert platform_restore.taken_from(chosen, endpoints) == {"mirror": "cortex"}
+
+
 def test_a_point_is_restored_as_it_was_signed_or_not_at_all():
     """A snapshot that is gone, or is another one, stops the plan before anything is begun."""
     point = Point("1", "before", "t", (("db", NEW.id, NEW.digest_text),))
