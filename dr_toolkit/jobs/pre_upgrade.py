@@ -310,7 +310,7 @@ def _pin(repository: Repository, report: Report) -> None:
     until = report.moment + report.request.keep
     try:
         report.pin = pins.pin(repository, report.point, until).until
-    except (errors.KeyRefused, errors.StoreUnreachable, errors.StoreFull) as error:
+    except errors.DrctlError as error:  # whatever it was: the report has to say what was taken and proven
         report.checks.append(
             Check("point", None, "failed", f"{text}; it cannot be pinned: {error.message}", error.hint)
         )

@@ -305,6 +305,18 @@ def test_without_the_read_role_there_is_no_go(site):
     assert "pinned" in gate["reasons"][1]["text"]
 
 
+def test_a_key_that_goes_away_before_the_pin_is_a_reason(site):
+    """All was proven some minutes ago, so that the pin is the first to need the key: NO-GO with its report, not an error in its place."""
+    assert site.gate()["go"] is True
+    key = (site.root / "read.key").rename(site.root / "read.away")
+    gate = site.gate("--reuse", "1h", code=3)
+    assert names(gate) == [("point", None)]
+    assert "cannot be pinned" in gate["reasons"][0]["text"]
+    assert [c["state"] for c in gate["checks"] if c["check"] == "proof"] == ["ok"]
+    key.rename(site.root / "read.key")
+    assert (site.pins(), site.gate("--reuse", "1h")["go"]) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("number", "stage"), [(signal.SIGKILL, "snapshot taken"), (signal.SIGTERM, "source read")]
 )
