@@ -169,7 +169,9 @@ def credentials(settings: ConnectionSettings) -> Iterator[dict[str, str]]:
     this process's descriptors, so that not even a run that is killed leaves a password on disk.
     """
     with ExitStack() as files:
-        yield _environment(settings, lambda name, text: files.enter_context(_private_file(name, text)))
+        yield _environment(
+            settings, lambda name, text: files.enter_context(private_file(name, text.encode()))
+        )
 
 
 _FIELDS = frozenset(
@@ -266,14 +268,17 @@ def _escape(password: str) -> str:
 
 
 @contextmanager
-def _private_file(name: str, text: str) -> Iterator[str]:
-    """A file of mode 0600 that is gone when the block ends; its path, for programs of this user."""
+def private_file(name: str, content: bytes) -> Iterator[str]:
+    """A file of mode 0600 that is gone when the block ends; its path, for programs of this user.
+
+    In memory where the system has that (memfd_create(2)): then nothing is left of it by a run that is killed, either.
+    """
     if not hasattr(os, "memfd_create"):
         directory = tempfile.mkdtemp(prefix="drctl-")  # mkdtemp makes it 0700
         try:
             yield _write(
                 os.open(Path(directory) / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600),
-                text,
+                content,
                 Path(directory) / name,
             )
         finally:
@@ -282,12 +287,12 @@ def _private_file(name: str, text: str) -> Iterator[str]:
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
     try:
         os.fchmod(descriptor, 0o600)  # libpq ignores a password file that others may read
-        yield _write(os.dup(descriptor), text, Path(f"/proc/{os.getpid()}/fd/{descriptor}"))
+        yield _write(os.dup(descriptor), content, Path(f"/proc/{os.getpid()}/fd/{descriptor}"))
     finally:
         os.close(descriptor)
 
 
-def _write(descriptor: int, text: str, path: Path) -> str:
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+def _write(descriptor: int, content: bytes, path: Path) -> str:
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
     return str(path)

@@ -9,21 +9,18 @@ come first, which readers do not hinder, and what locks readers out waits for th
 from __future__ import annotations
 
 import random
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from dr_toolkit import clock, log
 from dr_toolkit.log import NoProgress, Progress
 from dr_toolkit.postgres import restore_frozen, restore_plan, restore_target
 from dr_toolkit.postgres import sample as sampling
 from dr_toolkit.postgres.archive_toc import Toc
-from dr_toolkit.postgres.connection import ConnectionSettings, credentials
+from dr_toolkit.postgres.connection import ConnectionSettings, credentials, private_file
 from dr_toolkit.postgres.early_digests import EarlyDigests
 from dr_toolkit.postgres.restore_plan import DATA_PREFIX, DataUnit
 from dr_toolkit.postgres.restore_program import Runner, Stopped, Target
@@ -131,7 +128,7 @@ def stream(source: EntrySource, toc: bytes, paths: Sequence[str], progress: Prog
 @contextmanager
 def list_file(dump_ids: Sequence[int]) -> Iterator[str]:
     """A private file that names entries as ``pg_restore --use-list`` wants them."""
-    with _private_file("entries", "".join(f"{dump_id};\n" for dump_id in dump_ids).encode()) as path:
+    with private_file("entries", "".join(f"{dump_id};\n" for dump_id in dump_ids).encode()) as path:
         yield path
 
 
@@ -252,7 +249,7 @@ class _Restore:
         """Run these entries of the last section; None for all of it."""
         # Parallel pg_restore wants a file that it can seek in. The table of contents alone will do: there is no data after it.
         options = ["--section=post-data", f"--jobs={jobs}"]
-        with _private_file("toc", self._toc.raw) as path:
+        with private_file("toc", self._toc.raw) as path:
             if dump_ids is None:
                 self._runner.run("indexes and constraints", [*options, path])
             elif dump_ids:
@@ -272,14 +269,3 @@ def _first_failure(futures: Sequence[Future[None]]) -> BaseException | None:
 def _naming(unit: DataUnit) -> str:
     first = f'"{unit.names[0]}"'
     return first if len(unit.names) == 1 else f"{first} and {len(unit.names) - 1} more tables"
-
-
-@contextmanager
-def _private_file(name: str, content: bytes) -> Iterator[str]:
-    directory = tempfile.mkdtemp(prefix="drctl-")  # mkdtemp makes it 0700
-    try:
-        path = Path(directory) / name
-        path.write_bytes(content)
-        yield str(path)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def test_every_cluster_line_of_every_runbook_is_carried_out(control_plane, names
 
     kubectl = [control_plane.kubectl, "--kubeconfig", control_plane.kubeconfig]
     done: dict[str, str] = {}
+    scaled: list[tuple[str, int, int]] = []
     for page in sorted(RUNBOOKS.glob("*.md")):
         for line in commands(page.name):
             if not line.startswith(ELSEWHERE) or line in done:
@@ -45,9 +47,16 @@ def test_every_cluster_line_of_every_runbook_is_carried_out(control_plane, names
                 ran = site.run(*words[1:])
             assert ran.returncode == 0, f"{page.name}: {line}: {ran.stdout}{ran.stderr}"
             done[line] = ran.stdout
+            for name, replicas in re.findall(r"scale deployment (\S+) --replicas=(\d+)", line):
+                scaled.append(
+                    (name, int(replicas), control_plane.get(f"{deployments}/{name}")["spec"]["replicas"])
+                )
     assert len(done) >= 4
-    scaled = {d["metadata"]["name"]: d["spec"]["replicas"] for d in control_plane.get(deployments)["items"]}
-    assert scaled == {"conduktor-console": 0, "conduktor-console-cortex": 0}
+    assert [there for _, _, there in scaled] == [wanted for _, wanted, _ in scaled]
+    for name in ("conduktor-console", "conduktor-console-cortex"):
+        assert [wanted for which, wanted, _ in scaled if which == name] == [0, 1], (
+            "what is scaled down comes up again"
+        )
     assert "kept" in done["drctl restore secrets"]
     made = tmp_path / "releases" / namespace / "main"
     values = ["--values", str(made / "values.yaml"), "--namespace", namespace]
