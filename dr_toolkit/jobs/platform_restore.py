@@ -203,14 +203,19 @@ def taken_from(chosen: Sequence[Snapshot], endpoints: Mapping[str, str | None]) 
 
     Args:
         chosen: what is restored.
-        endpoints: of each component that is a bucket: two servers may have buckets of one name.
+        endpoints: of each configured component that is a bucket: two servers may have buckets of one name.
     """
 
     def place(found: Snapshot) -> tuple[object, ...]:
         source = found.header.source
         return source.get("bucket"), source.get("prefix"), endpoints.get(found.header.component)
 
-    snapshots = {place(s): s.header.component for s in chosen if s.header.kind == "bucket"}
+    # One that is not configured here is left to a person: then the replica is what there is.
+    snapshots = {
+        place(s): s.header.component
+        for s in chosen
+        if s.header.kind == "bucket" and s.header.component in endpoints
+    }
     replicas = [s for s in chosen if s.header.kind == "bucket-replica"]
     return {s.header.component: snapshots[place(s)] for s in replicas if place(s) in snapshots}
 

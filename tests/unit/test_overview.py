@@ -137,6 +137,9 @@ def test_a_replica_does_not_undo_the_snapshot_of_its_bucket():
         "namesake": "https://two",
     }
     assert platform_restore.taken_from(chosen, endpoints) == {"mirror": "cortex"}
+    assert platform_restore.taken_from(chosen, {"mirror": None}) == {}, (
+        "the snapshot's component is not configured here"
+    )
 
 
 def test_a_point_is_restored_as_it_was_signed_or_not_at_all():
