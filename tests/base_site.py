@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from devstack.postgres import PostgresServer
 from dr_toolkit.config import Config, load
-from dr_toolkit.jobs import backup, base_restore, initialise, opening, restore
+from dr_toolkit.jobs import backup, base_restore, initialise, opening
+from dr_toolkit.jobs.request import Request
 from dr_toolkit.keys import key_file
 from dr_toolkit.log import NoProgress
 from dr_toolkit.postgres import base_files, base_start, server
@@ -113,7 +114,7 @@ verify: {{programs: "{source._server_programs}"}}
     def restore(self, taken: Snapshot, *, start: bool = True) -> Path:
         """Write a snapshot's cluster; ``start`` has it verified, started and asked as users have it."""
         place = self.root / f"restored-{taken.id}"
-        request = restore.Request(COMPONENT, snapshot=taken.id, to=str(place), start=start)
+        request = Request(COMPONENT, snapshot=taken.id, to=str(place), start=start)
         with unsynced(), opening.opened_repository(self.config) as repository:
             prepared = base_restore.prepare(self.config, repository, request)
             base_restore.run(self.config, repository, prepared, NoProgress(), end_sessions=False)

@@ -13,7 +13,7 @@ from dr_toolkit.cli.context import Context
 from dr_toolkit.cli.options import common, duration, epilog, moment
 
 if TYPE_CHECKING:
-    from dr_toolkit.jobs.restore import Request
+    from dr_toolkit.jobs.request import Request
 
 _EPILOG = epilog(
     "drctl restore",
@@ -189,10 +189,10 @@ def _any(given: Mapping[str, Any], names: Iterable[str]) -> bool:
 
 
 def _request(component: str, given: Mapping[str, Any]) -> Request:
-    from dr_toolkit.jobs import restore
+    from dr_toolkit.jobs.request import Request
 
     same = ("to", "tables", "no_owner", "jobs", "prefix", "exact", "history", "diff", "standby", "recovery")
-    return restore.Request(
+    return Request(
         component,
         given["snapshot_id"],
         given["at"],

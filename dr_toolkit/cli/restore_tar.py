@@ -11,7 +11,7 @@ import click
 from dr_toolkit.cli.context import Context
 
 if TYPE_CHECKING:
-    from dr_toolkit.jobs.restore import Request
+    from dr_toolkit.jobs.request import Request
 
 _FULL = 256 << 10
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.config import Config
-from dr_toolkit.jobs import base_restore, opening, restore
+from dr_toolkit.jobs import base_restore, opening
+from dr_toolkit.jobs.request import Request
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres import base_archive
 from dr_toolkit.postgres.base_archive import Writable
@@ -47,7 +48,7 @@ class Done:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def prepare(config: Config, repository: Repository, request: restore.Request) -> Prepared:
+def prepare(config: Config, repository: Repository, request: Request) -> Prepared:
     """Plan it. Changes nothing.
 
     Raises:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.config import Config, PostgresBaseConfig
-from dr_toolkit.jobs import opening, restore
+from dr_toolkit.jobs import opening
+from dr_toolkit.jobs.request import Request, choose
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres import base_files, base_recovery, base_start, scratch_places, tools
 from dr_toolkit.postgres.base_recovery import Recovery
@@ -66,7 +67,7 @@ class Done:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def prepare(config: Config, repository: Repository, request: restore.Request) -> Prepared:
+def prepare(config: Config, repository: Repository, request: Request) -> Prepared:
     """Plan it. Changes nothing.
 
     Raises:
@@ -101,13 +102,13 @@ def prepare(config: Config, repository: Repository, request: restore.Request) ->
     return Prepared(found, directory, size, free, lost, programs, doubted, recovery)
 
 
-def chosen(repository: Repository, request: restore.Request) -> tuple[Snapshot, tuple[str, ...]]:
+def chosen(repository: Repository, request: Request) -> tuple[Snapshot, tuple[str, ...]]:
     """The snapshot that is meant, and what speaks against it.
 
     Raises:
         UsageError: it is of another kind.
     """
-    found, doubted = restore.choose(repository, request)
+    found, doubted = choose(repository, request)
     if found.header.kind != KIND:
         raise errors.UsageError(f'snapshot "{found.id}" is no base backup', on=found.id)
     return found, doubted
@@ -146,7 +147,7 @@ def run(
     return done
 
 
-def _recovery(config: Config, request: restore.Request) -> Recovery | None:
+def _recovery(config: Config, request: Request) -> Recovery | None:
     if not request.standby and not request.recovery:
         return None
     component = opening.expect(opening.known_component(config, request.component), PostgresBaseConfig)

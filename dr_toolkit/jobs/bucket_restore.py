@@ -16,7 +16,7 @@ from dr_toolkit.buckets.restore import Names, Objects, Plan
 from dr_toolkit.config import BucketConfig, Config
 from dr_toolkit.jobs import bucket_backup, bucket_history, bucket_replica, opening
 from dr_toolkit.jobs.bucket_places import opened
-from dr_toolkit.jobs.restore import Request, choose
+from dr_toolkit.jobs.request import Request, choose
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.entries import BulkSource
 from dr_toolkit.repository.reader import SnapshotReader

@@ -12,7 +12,7 @@ from dr_toolkit.cluster.parts import Parts
 from dr_toolkit.config import Config, HelmConfig, SecretsConfig
 from dr_toolkit.jobs import opening
 from dr_toolkit.jobs.kinds import Source
-from dr_toolkit.jobs.restore import Request, choose
+from dr_toolkit.jobs.request import Request, choose
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.entries import EntrySink
 from dr_toolkit.repository.repository import Repository

@@ -15,7 +15,7 @@ from dr_toolkit.cluster.release_reading import Stored
 from dr_toolkit.config import Config, HelmConfig
 from dr_toolkit.jobs import clusters, opening, redactors, selection
 from dr_toolkit.jobs.clusters import Chosen
-from dr_toolkit.jobs.restore import Request
+from dr_toolkit.jobs.request import Request
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.reader import SnapshotReader
 from dr_toolkit.repository.repository import Repository

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dr_toolkit.config import ComponentConfig, Config
     from dr_toolkit.jobs.gate import Check, Question
-    from dr_toolkit.jobs.restore import Request
+    from dr_toolkit.jobs.request import Request
     from dr_toolkit.log import Progress
     from dr_toolkit.postgres.sample import Sample
     from dr_toolkit.repository.repository import Repository

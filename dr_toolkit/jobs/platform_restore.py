@@ -13,7 +13,7 @@ from dr_toolkit import clock, errors, log
 from dr_toolkit.config import BucketConfig, Config
 from dr_toolkit.jobs import inspect, kinds, selection, way_back
 from dr_toolkit.jobs.journal import Journal, journal_of
-from dr_toolkit.jobs.restore import Request
+from dr_toolkit.jobs.request import Request
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.repository import Point, Repository
 from dr_toolkit.repository.snapshot import Snapshot

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.config import Config, PostgresDumpConfig
-from dr_toolkit.jobs import archive_files, doubts, opening, selection
+from dr_toolkit.jobs import archive_files, opening
+from dr_toolkit.jobs.request import Request, choose
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres import (
     compare,
@@ -35,47 +35,6 @@ from dr_toolkit.repository.snapshot import Snapshot
 _log = log.get("jobs.restore")
 
 _SHOWN = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to restore, and where to.
-
-    Attributes:
-        component: its name.
-        snapshot: an id; else the newest good one, or the newest not after ``at``.
-        at: see ``snapshot``.
-        to: None for the live database; a new database's name; a ``postgresql://`` URL; or ``file:PATH``.
-        tables: only these (``schema.table``); they need ``to``.
-        swap: give the live name to the restored database.
-        no_owner: leave out owners and privileges.
-        jobs: programs side by side.
-        start: whether a restored cluster is checked, started and asked (``postgres-base``).
-        prefix: only keys that begin with this (``bucket``).
-        exact: delete what only the target has (``bucket``).
-        diff: compare with what is live instead (``helm``).
-        history: bring all versions back, and write this file with their ids (``bucket``).
-        namespace: compare with what is live in this one instead (``helm``, ``secrets``).
-        standby: the cluster is to follow another (``postgres-base``).
-        recovery: settings of a recovery that goes on, ``NAME=VALUE`` (``postgres-base``).
-    """
-
-    component: str
-    snapshot: str | None = None
-    at: datetime | None = None
-    to: str | None = None
-    tables: tuple[str, ...] = ()
-    swap: bool = True
-    no_owner: bool = False
-    jobs: int = 2
-    start: bool = True
-    prefix: str = ""
-    exact: bool = False
-    diff: bool = False
-    history: str | None = None
-    namespace: str | None = None
-    standby: bool = False
-    recovery: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,27 +118,6 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
     return Prepared(request, found, settings.redacted(), planned, lost, size, doubted)
 
 
-def choose(repository: Repository, request: Request) -> tuple[Snapshot, tuple[str, ...]]:
-    """The snapshot that is meant, and what speaks against it.
-
-    Raises:
-        NothingToDo: the component has none.
-        SnapshotMissing: there is no such snapshot.
-        Damaged: it is marked damaged, or was exchanged, and was not named.
-    """
-    snapshots, damaged = repository.snapshots(request.component)
-    if not snapshots and not damaged:
-        raise errors.NothingToDo(
-            f'"{request.component}" has no snapshot to restore',
-            on=request.component,
-            hint="take one: drctl backup",
-        )
-    found = selection.choose(snapshots, request.component, snapshot_id=request.snapshot, at=request.at)
-    if found.header.status != "good" and request.snapshot is None:
-        raise errors.Damaged(f'snapshot "{found.id}" is marked damaged', on=found.id)
-    return found, _doubts(repository, found, damaged, request)
-
-
 def _dump_component(config: Config, name: str) -> PostgresDumpConfig:
     component = opening.known_component(config, name)
     if not isinstance(component, PostgresDumpConfig):
@@ -223,24 +161,6 @@ def target(config: Config, component: PostgresDumpConfig, request: Request) -> C
         return settings.for_database(request.to)
     given = connection.resolve(url=request.to, user=None, programs=settings.programs)
     return given if given.password is not None else replace(given, password=settings.password)
-
-
-def _doubts(
-    repository: Repository, found: Snapshot, damaged: Sequence[errors.DataError], request: Request
-) -> tuple[str, ...]:
-    """What speaks against this snapshot; only one that was named is taken although it is not the one that was proven."""
-    everything, failures = repository.snapshots()
-    evidence, _unsigned = repository.evidence()
-    findings = repository.missing(everything, failures)
-    signed = [f for f in findings if f.named_by.startswith("evidence")]
-    if request.snapshot is None and (reasons := doubts.altered(found, signed)):
-        raise errors.Damaged(
-            f'snapshot "{found.id}" was exchanged: {"; ".join(reasons)}',
-            on=found.id,
-            hint="choose another one with --snapshot; see: drctl snapshots",
-            unaffected="nothing was started",
-        )
-    return doubts.doubts(found, damaged=damaged, findings=findings, evidence=evidence, at=request.at)
 
 
 def _needed(found: Snapshot) -> int | None:
