@@ -12,6 +12,9 @@ from dr_toolkit.errors import Damaged, DrctlError, ObjectMissing, StoreFull, Sto
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_NO_DIRECT = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
+_PAGE = 4096
+_WORTH_GOING_PAST = 1 << 20
 _NOT_PLAIN = frozenset({errno.ELOOP, errno.ENOTDIR})
 
 
@@ -90,6 +93,38 @@ def pread(descriptor: int, offset: int, length: int) -> bytes:
             break
         data += more
     return data
+
+
+def write_past(folder: int, name: str, data: memoryview) -> int:
+    """Write whole pages at the start of ``data`` to a file past the page cache.
+
+    Nobody reads a pack soon. Through the cache each takes the kernel new pages, which cost more than sealing what is in them, and
+    what the machine's servers keep there has to go for it.
+
+    Args:
+        folder: where the file is: an open descriptor.
+        name: of the file, which exists.
+        data: all of its content.
+
+    Returns:
+        How much is written. The rest is the caller's: the last part of a page, all of something small, and all where the file system,
+        or where ``data`` lies in memory, does not allow it.
+    """
+    direct = getattr(os, "O_DIRECT", 0)
+    if not direct or len(data) < _WORTH_GOING_PAST:
+        return 0
+    written, whole = 0, len(data) // _PAGE * _PAGE
+    try:
+        descriptor = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | direct, dir_fd=folder)
+        try:
+            while written < whole:
+                written += os.pwrite(descriptor, data[written:whole], written)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_DIRECT:
+            raise
+    return written
 
 
 def moment(facts: os.stat_result) -> datetime:

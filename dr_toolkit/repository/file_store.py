@@ -2,7 +2,7 @@
 
 An object is written to a temporary file under ``tmp/``, synced, linked to its name (which fails if the name exists),
 and then the directories are synced. So a power cut or ``kill -9`` leaves the whole object or nothing of it, and an
-object that ``put`` reported is on the disk. What killed runs leave under ``tmp/`` is removed when it is older than a
+object that ``put`` reported is on the disk. Large ones go past the page cache where they can (``file_access.write_past``). What killed runs leave under ``tmp/`` is removed when it is older than a
 day, by the clock of the filesystem.
 
 Every path is walked from the root's open descriptor without following symbolic links: a repository has none, so one
@@ -19,7 +19,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from dr_toolkit.errors import Damaged, ObjectMissing, StoreConflict, StoreUnreachable
-from dr_toolkit.repository.file_access import make_root, moment, plain, pread, translate
+from dr_toolkit.repository.file_access import make_root, moment, plain, pread, translate, write_past
 from dr_toolkit.repository.store import (
     UNFINISHED,
     Buffer,
@@ -163,9 +163,9 @@ class FileStore:
         """Write a synced temporary file and publish it; ``False`` if the name exists."""
         with self._temporary() as (folder, temporary, descriptor):
             self._sweep(folder, os.fstat(descriptor).st_mtime)
-            written = 0
+            written = write_past(folder, temporary, data)
             while written < len(data):
-                written += os.write(descriptor, data[written:])
+                written += os.pwrite(descriptor, data[written:], written)
             os.fsync(descriptor)
             return self._publish(folder, temporary, target, base)
 

@@ -1,7 +1,11 @@
-"""Memory for packs, used again: touching 16 MiB of new pages for each took more time than sealing what goes into them."""
+"""Memory for packs, used again: touching 16 MiB of new pages for each took more time than sealing what goes into them.
+
+It begins where a page of memory does, as a store that writes past the page cache wants it.
+"""
 
 from __future__ import annotations
 
+import mmap
 from collections import deque
 
 SIZE = 18 << 20
@@ -13,7 +17,7 @@ class Room:
     """Bytes that are appended to a buffer. Used by one thread at a time."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray(SIZE)
+        self._buffer = _pages(SIZE)
         self._view = memoryview(self._buffer)
         self._content = self._view[:0]
         self.size = 0
@@ -26,7 +30,7 @@ class Room:
         """The next ``length`` bytes, to be filled."""
         start, self.size = self.size, self.size + length
         if self.size > len(self._view):
-            larger = bytearray(self.size + SIZE)
+            larger = _pages(self.size + SIZE)
             larger[:start] = self._view[:start]
             self._buffer, self._view = larger, memoryview(larger)
         return self._view[start : self.size]
@@ -41,13 +45,17 @@ class Room:
         try:
             self._content.release()
             self._view.release()
-            # Python refuses to change the length of what anybody looks at, through however many views. It moves nothing here.
-            self._buffer.append(self._buffer.pop())
+            # Python refuses to change the length of what anybody looks at, through however many views. It is the same length here.
+            self._buffer.resize(len(self._buffer))
         except BufferError:
             return False
         self._view = memoryview(self._buffer)
         self._content, self.size = self._view[:0], 0
         return True
+
+
+def _pages(size: int) -> mmap.mmap:
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 class Rooms:

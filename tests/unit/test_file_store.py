@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
 import shutil
@@ -46,6 +47,17 @@ def test_modes_do_not_depend_on_the_umask(root):
     for path in (root, root / "packs", root / "packs/00", root / "tmp"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     assert stat.S_IMODE((root / "packs/00/x").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("shift", [0, 1], ids=["a page's beginning", "beside a page"])
+@pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, (3 << 20) + 5])
+def test_what_is_written_past_the_page_cache_is_whole(store, root, shift, size):
+    """Whole pages go past it, the last part of one through it; and all goes through it where memory lies so that the system refuses."""
+    with mmap.mmap(-1, size + shift, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory[:] = os.urandom(size + shift)
+        with memoryview(memory) as whole, whole[shift:] as content:
+            store.put("packs/00/x", content)
+            assert (root / "packs/00/x").read_bytes() == content
 
 
 def test_a_missing_directory_is_not_made(root):
