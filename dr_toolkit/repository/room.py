@@ -55,7 +55,12 @@ class Room:
 
 
 def _pages(size: int) -> mmap.mmap:
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # A program may be started while a store writes from these pages past the cache, and open(2), "O_DIRECT", asks that they not be
+    # copied by a fork then.
+    if hasattr(mmap, "MADV_DONTFORK"):
+        pages.madvise(mmap.MADV_DONTFORK)
+    return pages
 
 
 class Rooms:
