@@ -10,10 +10,7 @@ the exact loop takes over and the digest is made from the rows themselves.
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol
 
 from dr_toolkit.errors import SourceError, UnknownFormat
 from dr_toolkit.postgres.digests import (
@@ -24,6 +21,12 @@ from dr_toolkit.postgres.digests import (
     TableSummary,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    from dr_toolkit.postgres import numpy_later as np
+
 HEADER = 5
 TERMINATOR = b"\\.\n\n\n"
 """The last piece of a table's data: COPY's end marker and two more line feeds."""
@@ -33,7 +36,7 @@ _END_LINE = b"\\.\n"  # no row looks like it: COPY writes a backslash twice
 _LINE_FEED = 10
 _FIRST_WINDOW = 4096
 _WORD = 8
-_HEADER_BITS = np.uint64((1 << 8 * HEADER) - 1)
+_HEADER_BITS = (1 << 8 * HEADER) - 1
 
 
 class FrameParser(Protocol):
@@ -126,7 +129,7 @@ def _followed(
     if inside:
         words: npt.NDArray[np.uint64] = np.ndarray((len(window) - _WORD + 1,), "<u8", window, strides=(1,))
         expected = (distances[:inside] - HEADER).astype(np.uint64) << np.uint64(8)
-        np.equal(words[heads[:inside]] & _HEADER_BITS, expected, out=leads[:inside])
+        np.equal(words[heads[:inside]] & np.uint64(_HEADER_BITS), expected, out=leads[:inside])
     for place in range(inside, heads.size):
         head = int(heads[place])
         length = int.from_bytes(window[head + 1 : head + HEADER], "little")

@@ -6,20 +6,21 @@ import errno
 import mmap
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 ALIGNMENT = 4096
 DIRECT_LEAST = 1 << 20
 """Smaller files go through the page cache."""
 _BUFFER = 4 << 20
-_VECTOR = 512
-"""Pieces of one write; the kernel takes 1,024."""
 _NO_DIRECT = {errno.EINVAL, errno.EOPNOTSUPP}
 
 
 class _OfThread(threading.local):
-    """Memory that begins where a page does, as writing past the page cache wants it."""
+    """Memory that begins where a page does, as writing past the page cache wants it.
+
+    Content comes into it while the processor still has it at hand: a chunk is opened, counted and copied before the next one is.
+    """
 
     def __init__(self) -> None:
         self.buffer = mmap.mmap(-1, _BUFFER)
@@ -52,16 +53,19 @@ class FileParts:
             os.ftruncate(self._descriptor, size)
             self._direct = _open_direct(path)
 
-    def write(self, offset: int, pieces: Sequence[bytes]) -> int:
-        """Write a part; gives its size."""
-        size = sum(map(len, pieces))
-        end = offset + size
-        aligned = offset % ALIGNMENT == 0 and (end % ALIGNMENT == 0 or end == self._size)
-        if not aligned or self._direct is None or not self._past(self._direct, offset, pieces):
-            # The kernel's own lock of a file spins: four writers of one took three times the CPU.
-            with self._lock:
-                _write_at(self._descriptor, offset, pieces)
-        return size
+    def write(self, offset: int, pieces: Iterable[bytes]) -> int:
+        """Write a part; gives its size. Each piece is taken over before the next one is asked for."""
+        buffer, used, at = _of_thread.buffer, 0, offset
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                part = rest[: _BUFFER - used]
+                buffer[used : used + len(part)] = part
+                used, rest = used + len(part), rest[len(part) :]
+                if used == _BUFFER:
+                    at += self._put(buffer, used, at)
+                    used = 0
+        return at + self._put(buffer, used, at) - offset
 
     def finish(self, mode: int) -> None:
         """All parts are written."""
@@ -76,26 +80,22 @@ class FileParts:
                 os.close(descriptor)
         self._descriptor, self._direct = -1, None
 
-    def _past(self, descriptor: int, offset: int, pieces: Sequence[bytes]) -> bool:
-        """Write past the page cache. The last block is filled up, and cut off at the end."""
-        buffer, used = _of_thread.buffer, 0
-        try:
-            for piece in pieces:
-                rest = memoryview(piece)
-                while rest:
-                    part = rest[: _BUFFER - used]
-                    buffer[used : used + len(part)] = part
-                    used, rest = used + len(part), rest[len(part) :]
-                    if used == _BUFFER:
-                        offset += _write_whole(descriptor, buffer, used, offset)
-                        used = 0
-            if used:
-                _write_whole(descriptor, buffer, -(-used // ALIGNMENT) * ALIGNMENT, offset)
-        except OSError as error:
-            if error.errno in _NO_DIRECT:
-                return False
-            raise
-        return True
+    def _put(self, buffer: mmap.mmap, size: int, offset: int) -> int:
+        """Write the first bytes of the buffer. Past the page cache the last block of a file is filled up, and cut off at the end."""
+        whole = -(-size // ALIGNMENT) * ALIGNMENT
+        fits = offset % ALIGNMENT == 0 and (size == whole or offset + size == self._size)
+        if self._direct is not None and fits:
+            try:
+                _write_whole(self._direct, buffer, whole, offset)
+            except OSError as error:
+                if error.errno not in _NO_DIRECT:
+                    raise
+            else:
+                return size
+        # The kernel's own lock of a file spins: four writers of one took three times the CPU.
+        with self._lock:
+            _write_whole(self._descriptor, buffer, size, offset)
+        return size
 
 
 def _open_direct(path: Path) -> int | None:
@@ -110,22 +110,9 @@ def _open_direct(path: Path) -> int | None:
         raise
 
 
-def _write_whole(descriptor: int, buffer: mmap.mmap, size: int, offset: int) -> int:
+def _write_whole(descriptor: int, buffer: mmap.mmap, size: int, offset: int) -> None:
     with memoryview(buffer) as view:
         done = 0
         while done < size:
             with view[done:size] as rest:
                 done += os.pwrite(descriptor, rest, offset + done)
-    return size
-
-
-def _write_at(descriptor: int, offset: int, pieces: Sequence[bytes]) -> None:
-    for first in range(0, len(pieces), _VECTOR):
-        vector: list[bytes | memoryview] = list(pieces[first : first + _VECTOR])
-        while vector:
-            written = os.pwritev(descriptor, vector, offset)
-            offset += written
-            while vector and written >= len(vector[0]):
-                written -= len(vector.pop(0))
-            if vector:
-                vector[0] = memoryview(vector[0])[written:]

@@ -10,11 +10,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
 from blake3 import blake3
 
 from dr_toolkit.errors import SourceError, UnknownFormat
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from dr_toolkit.postgres import numpy_later as np
 
 _MODULUS = 1 << 256
 _HEADER = struct.Struct("<BI")

@@ -95,12 +95,12 @@ class EntrySource(Protocol):
 class ScatteredSource(EntrySource, Protocol):
     """A source that can also give an entry's parts out where they are at hand, which a file can take in any order."""
 
-    def deliver(self, path: str, take: Callable[[int, list[bytes]], None]) -> None:
+    def deliver(self, path: str, take: Callable[[int, Iterator[bytes]], None]) -> None:
         """Give out the content of one entry in parts, from several threads at once and in any order; returns when all was taken.
 
         Args:
             path: of the entry.
-            take: gets the offset of a part and its content in pieces, opened and checked as by ``read``; at most 8 MiB in all.
+            take: gets the offset of a part and its content in pieces, each opened and checked as by ``read`` when it is asked for.
 
         Raises:
             Damaged: something does not open or hash. Other parts may have been given out.

@@ -49,11 +49,17 @@ class _Run:
     """Successive extents that are fetched together.
 
     Where increments were laid over a file its parts alternate between packs, and several are of one frame: a run opens each frame once.
+
+    Attributes:
+        offset: of the first one.
+        extents: each with the place of its frame.
+        places: how many extents are of each frame.
+        length: bytes to hold at once.
     """
 
     offset: int = 0
     extents: list[tuple[Extent | Zeros, _Place | None]] = field(default_factory=list)
-    places: set[_Place] = field(default_factory=set)
+    places: dict[_Place, int] = field(default_factory=dict)
     length: int = 0
 
     def add(self, part: Extent | Zeros) -> None:
@@ -61,9 +67,10 @@ class _Run:
         place = _place(part) if isinstance(part, Extent) else None
         if place is None:
             self.length += part.length
-        elif place not in self.places:
-            self.length += max(part.chunk_length, part.frame_length) if isinstance(part, Extent) else 0
-            self.places.add(place)
+        else:
+            if place not in self.places:
+                self.length += max(place[4], place[3])
+            self.places[place] = self.places.get(place, 0) + 1
         self.extents.append((part, place))
 
     def spans(self) -> Iterator[list[_Place]]:
@@ -170,7 +177,7 @@ class SnapshotReader:
         """See ``EntrySource``."""
         return self._stream(self._extents_of(path))
 
-    def deliver(self, path: str, take: Callable[[int, list[bytes]], None]) -> None:
+    def deliver(self, path: str, take: Callable[[int, Iterator[bytes]], None]) -> None:
         """See ``ScatteredSource``."""
         waiting: deque[Future[None]] = deque()
         held: _Run | None = None
@@ -200,7 +207,7 @@ class SnapshotReader:
             )
         return extents
 
-    def _hand(self, run: _Run, take: Callable[[int, list[bytes]], None]) -> None:
+    def _hand(self, run: _Run, take: Callable[[int, Iterator[bytes]], None]) -> None:
         take(run.offset, self._open(run))
 
     def read_many(self, wanted: Iterable[EntryInfo], most: int) -> Iterator[tuple[EntryInfo, bytes | None]]:
@@ -215,12 +222,12 @@ class SnapshotReader:
                         batch.parts += 1
                 batch.entries.append((info, None if extents is None else batch.parts))
                 if batch.run.length >= RUN_LIMIT or len(batch.entries) >= BATCH_ENTRIES:
-                    batch.future = self._pool.submit(self._open, batch.run)
+                    batch.future = self._pool.submit(self._whole, batch.run)
                     waiting.append(batch)
                     batch = _Batch()
                 if len(waiting) > AHEAD:
                     yield from waiting.popleft().contents()
-            batch.future = self._pool.submit(self._open, batch.run)
+            batch.future = self._pool.submit(self._whole, batch.run)
             waiting.append(batch)
             while waiting:
                 yield from waiting.popleft().contents()
@@ -269,29 +276,39 @@ class SnapshotReader:
     def _fetch(self, run: _Run) -> list[bytes]:
         return _joined(self._open(run))
 
-    def _open(self, run: _Run) -> list[bytes]:
-        chunks: dict[_Place, bytes] = {}
+    def _whole(self, run: _Run) -> list[bytes]:
+        return list(self._open(run))
+
+    def _open(self, run: _Run) -> Iterator[bytes]:
+        """Fetch a run, and open a frame when its first extent is asked for: each piece is used while the processor still has it at hand."""
+        fetched: dict[_Place, tuple[pack.OpenedPack, memoryview]] = {}
         for span in run.spans():
-            self._fetch_span(span, chunks)
-        pieces: list[bytes] = []
+            self._fetch_span(span, fetched)
+        chunks: dict[_Place, bytes] = {}
         for extent, place in run.extents:
             if isinstance(extent, Zeros) or place is None:
-                pieces.append(bytes(extent.length))
+                yield bytes(extent.length)
                 continue
-            chunk = chunks[place]
+            chunk = chunks.get(place)
+            if chunk is None:
+                opened, sealed = fetched.pop(place)
+                _pack, _offset, frame, _length, chunk_length, chunk_id = place
+                chunk = opened.chunk(frame, sealed, chunk_length, chunk_id, self._chunk_key)
+                if run.places[place] > 1:
+                    chunks[place] = chunk
             whole = extent.start == 0 and extent.length == len(chunk)
-            pieces.append(chunk if whole else chunk[extent.start : extent.start + extent.length])
-        return pieces
+            yield chunk if whole else chunk[extent.start : extent.start + extent.length]
 
-    def _fetch_span(self, span: list[_Place], chunks: dict[_Place, bytes]) -> None:
+    def _fetch_span(
+        self, span: list[_Place], fetched: dict[_Place, tuple[pack.OpenedPack, memoryview]]
+    ) -> None:
         opened = self._packs.open(span[0][0])
         start = span[0][1]
         end = max(offset + length for _pack, offset, _frame, length, *_chunk in span)
-        fetched = memoryview(self._repository.store.get_range(opened.name, start, end - start))
+        content = memoryview(self._repository.store.get_range(opened.name, start, end - start))
         for place in span:
-            _pack, offset, frame, length, chunk_length, chunk_id = place
-            sealed = fetched[offset - start : offset - start + length]
-            chunks[place] = opened.chunk(frame, sealed, chunk_length, chunk_id, self._chunk_key)
+            _pack, offset, _frame, length, *_chunk = place
+            fetched[place] = opened, content[offset - start : offset - start + length]
 
 
 def _runs(extents: Iterator[Extent | Zeros]) -> Iterator[_Run]:
@@ -308,7 +325,7 @@ def _runs(extents: Iterator[Extent | Zeros]) -> Iterator[_Run]:
                 run.length += held
             run.extents.append((part, place))
             if place is not None:
-                run.places.add(place)
+                run.places[place] = run.places.get(place, 0) + 1
     if run.extents:
         yield run
 
@@ -323,7 +340,7 @@ def _bounded(extent: Extent | Zeros) -> Iterable[Extent | Zeros]:
     )
 
 
-def _joined(pieces: list[bytes]) -> list[bytes]:
+def _joined(pieces: Iterable[bytes]) -> list[bytes]:
     """Fewer, larger pieces: whoever reads handles each one in Python."""
     joined: list[bytes] = []
     group: list[bytes] = []
