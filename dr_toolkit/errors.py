@@ -36,6 +36,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_COPY = "put this object back from a copy of the repository, or use an earlier snapshot; what else is damaged: drctl verify --data"
+
 
 class DrctlError(Exception):
     """The root: what failed, in a sentence without a capital or a full stop.
@@ -50,6 +52,8 @@ class DrctlError(Exception):
     code: ClassVar[str] = "failed"
     exit_code: ClassVar[int] = 1
     retry: ClassVar[bool] = False
+    remedy: ClassVar[str | None] = None
+    """What to do about any error of this class that has no hint of its own."""
 
     def __init__(
         self,
@@ -169,12 +173,14 @@ class Damaged(DataError):
     """An object does not open, or its content does not hash to its id."""
 
     code = "damaged"
+    remedy = _COPY
 
 
 class ObjectMissing(DataError):
     """An object that must exist does not."""
 
     code = "object-missing"
+    remedy = _COPY
 
 
 class SnapshotMissing(DataError):

@@ -97,7 +97,8 @@ def _plain_code(error: BaseException) -> int:
 def describe(error: BaseException) -> dict[str, Any]:
     """An error as the fields of its JSON document. An error of another tree is a fault of ours: its text is not shown."""
     if isinstance(error, errors.DrctlError):
-        fields = _fields(error.code, error.message, error.on, error.hint, error.unaffected, retry=error.retry)
+        hint = error.hint or error.remedy
+        fields = _fields(error.code, error.message, error.on, hint, error.unaffected, retry=error.retry)
         if isinstance(error, errors.ConfigError) and error.problems:
             fields["problems"] = list(error.problems)
         return fields
@@ -106,7 +107,7 @@ def describe(error: BaseException) -> dict[str, Any]:
         safe = "nothing half-done was made visible"
         return _fields(error.code, f"interrupted by {name}", None, None, safe, retry=True)
     if isinstance(error, click.ClickException):
-        words = error.format_message().rstrip(".")
+        words = " ".join(error.format_message().split()).rstrip(".")
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "drctl"
         message = words[:1].lower() + words[1:]
         return _fields("usage", message, None, f"see: {where} --help", "nothing was started")

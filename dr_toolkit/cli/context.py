@@ -107,7 +107,7 @@ def write(answer: str) -> None:
         BrokenPipeError: its reader is gone.
     """
     try:
-        sys.stdout.write(answer.rstrip("\n") + "\n")
+        sys.stdout.write(_encodable(answer.rstrip("\n") + "\n"))
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -117,6 +117,25 @@ def write(answer: str) -> None:
             hint="make room for it; what is stored is listed by: drctl snapshots",
             unaffected="what the command did is done; only its answer is lost",
         ) from error
+
+
+def _encodable(answer: str) -> str:
+    r"""The answer with ``\uXXXX`` for what standard output's encoding lacks; in JSON that means the same."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        answer.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(_encodable_character(character, encoding) for character in answer)
+    return answer
+
+
+def _encodable_character(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        units = character.encode("utf-16-be", "surrogatepass").hex()
+        return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    return character
 
 
 class _StandardError:

@@ -19,7 +19,7 @@ from click.shell_completion import CompletionItem, shell_complete
 
 from dr_toolkit import __version__
 from dr_toolkit.cli.boundary import guarded
-from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.context import Context, write
 from dr_toolkit.cli.options import common
 
 COMMANDS = {
@@ -91,13 +91,26 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        write(f"drctl, version {__version__}")
+        ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="In an incident: drctl restore. It changes nothing, and says what can be done.",
 )
 @common
-@click.version_option(__version__, prog_name="drctl")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def drctl(ctx: click.Context) -> None:
     """Encrypted, verified backup and disaster recovery for the Conduktor Platform."""
@@ -121,8 +134,30 @@ def _invoke(arguments: list[str], context: Context) -> object:
     instruction = os.environ.get(COMPLETE)
     if instruction:
         return shell_complete(drctl, {}, "drctl", COMPLETE, instruction)
+    _check_text(arguments)
     with drctl.make_context("drctl", arguments, obj=context) as ctx:
-        return drctl.invoke(ctx)
+        try:
+            return drctl.invoke(ctx)
+        except click.UsageError as error:
+            # click's parser does not say whose option lacks its value.
+            name = ctx.invoked_subcommand
+            if error.ctx is None and name and (command := drctl.get_command(ctx, name)):
+                error.ctx = click.Context(command, info_name=name, parent=ctx)
+            raise
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Refuse bytes that this locale has no characters for: no server, file or message would take them as they were meant.
+
+    Raises:
+        UsageError: there are such bytes.
+    """
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            shown = argument.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise click.UsageError(
+                f'the argument "{shown}" is not text in this locale: write it in UTF-8, and set LC_ALL=C.UTF-8'
+            )
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.context import Context, write
 
 CODES = {
     0: "done, and verified as far as the command promises",
@@ -109,7 +109,15 @@ def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
         click.option(
             "--no-color", is_flag=True, callback=_set("color"), help="No colours (or set NO_COLOR).", **hidden
         ),
+        click.help_option("-h", "--help", callback=_show_help),
     ]
+
+
+def _show_help(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    """Print the help like any other answer, so that a full disk is said in words."""
+    if value and not ctx.resilient_parsing:
+        write(ctx.get_help())
+        ctx.exit()
 
 
 def rehearsal_options(command: Callable[..., Any]) -> Callable[..., Any]:

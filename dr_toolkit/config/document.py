@@ -46,6 +46,9 @@ class Document:
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             self.problems.append(Problem(line, "", "not YAML: a character that is not allowed"))
+        except RecursionError:
+            self.value = None
+            self.problems.append(Problem(0, "", "not YAML that drctl reads: it is nested too deeply"))
         except ValueError:  # YAML's own values: a date that does not exist
             self.problems.append(
                 Problem(0, "", "not YAML: a date or number that does not exist; put it in quotes")

@@ -89,7 +89,19 @@ def load(path: Path | None) -> Config:
         ) from None
     if len(data) > _LARGEST_FILE:
         raise ConfigError("the configuration is larger than 1 MiB", on=str(file))
-    return parse(text, directory=file.absolute().parent, name=str(file))
+    return parse(text, directory=_directory(file), name=str(file))
+
+
+def _directory(file: Path) -> Path:
+    """What relative paths in the configuration count from."""
+    try:
+        return file.absolute().parent
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "the working directory is gone, and a relative path counts from it",
+            on=str(file),
+            hint="go to a directory that is there, or give the configuration's whole path",
+        ) from error
 
 
 def parse(text: str, *, directory: Path | None = None, name: str = "drctl.yaml") -> Config:

@@ -13,7 +13,7 @@ from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.config import Config, KeyFileConfig, S3Config
 from dr_toolkit.jobs import bucket_places, doctor_cluster, doctor_left, findings, inspect, kinds, opening
 from dr_toolkit.jobs.findings import Finding
-from dr_toolkit.jobs.recipients import open_recipients
+from dr_toolkit.jobs.recipients import Absent, open_recipients
 from dr_toolkit.log import Progress
 from dr_toolkit.repository import repository
 from dr_toolkit.repository.keyring import Recipient
@@ -70,12 +70,13 @@ def _repository(config: Config) -> Iterator[Finding]:
             "repository", config.repository.url, error, "nothing can be backed up or restored"
         )
         return
+    given: list[Recipient] = []
     with closing(store):
         try:
-            recipients = open_recipients(config)
-            opened = repository.open_repository(store, recipients, config.repository.trust)
+            given = open_recipients(config)
+            opened = repository.open_repository(store, given, config.repository.trust)
             yield Finding("ok", "repository", f"{config.repository.url} is reached, and its keys verify")
-            yield from _recipients(store, recipients, config.repository.trust)
+            yield from _recipients(store, given, config.repository.trust)
             yield from _stock(opened)
         except errors.DrctlError as error:
             yield findings.of_error(
@@ -83,7 +84,7 @@ def _repository(config: Config) -> Iterator[Finding]:
             )
             if isinstance(error, errors.StoreUnreachable):
                 return  # to ask again for its time and its lock would take minutes, and say the same
-        yield from _clock(store)
+        yield from _clock(store, backs_up=any(r.role != "read" and not isinstance(r, Absent) for r in given))
     yield from _lock(config)
 
 
@@ -119,17 +120,12 @@ def _stock(opened: Repository) -> Iterator[Finding]:
     )
 
 
-def _clock(store: Store) -> Iterator[Finding]:
+def _clock(store: Store, *, backs_up: bool) -> Iterator[Finding]:
+    """Ask the storage for its time, which takes a write. Where nothing is backed up, a copy that takes none is good enough."""
     try:
         yield findings.of_clock("repository", "the repository's storage", store.now(), clock.now())
     except errors.DrctlError as error:
-        yield Finding(
-            "warning",
-            "repository",
-            f"the storage does not take a write, or does not tell its time: {error.message}",
-            "a backup needs both; restores do not",
-            error.hint or "check the permissions (docs/permissions.md)",
-        )
+        yield findings.of_no_write(error, backs_up=backs_up)
 
 
 def _lock(config: Config) -> Iterator[Finding]:

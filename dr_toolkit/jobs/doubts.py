@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from dr_toolkit import errors
@@ -61,3 +61,40 @@ def _failed(found: Snapshot, evidence: Sequence[Evidence]) -> Iterator[str]:
     ]
     if own and own[-1].get("result") != "passed":
         yield f"its last verification ({own[-1].get('level')}) did not pass"
+
+
+_ANSWERS = {
+    "quick": ("quick",),
+    "data": ("quick", "data"),
+    "sample": ("quick", "sample"),
+    "restore": ("quick", "data", "sample", "restore"),
+}
+"""Which failures a verification at each level answers when it passes; the weakest first."""
+_ALL = 100
+
+
+def failing(evidence: Iterable[Evidence]) -> Evidence | None:
+    """The verification that failed and was not answered since: the strongest, if there are several. Pure.
+
+    A share of the data that passes is no answer to data that failed: the fault may lie in the rest.
+
+    Args:
+        evidence: of one component's snapshots, or of one snapshot; in any order.
+    """
+    failed: dict[str, Evidence] = {}
+    for item in sorted(evidence, key=lambda e: e.time):
+        level = str(item.result.get("level"))
+        if level not in _ANSWERS:
+            continue
+        if item.result.get("result") != "passed":
+            failed[level] = item
+            continue
+        for other in _ANSWERS["quick" if _partly(item) else level]:
+            failed.pop(other, None)
+    return next((failed[level] for level in reversed(_ANSWERS) if level in failed), None)
+
+
+def _partly(item: Evidence) -> bool:
+    checks = item.result.get("checks")
+    percent = checks.get("percent", _ALL) if isinstance(checks, dict) else _ALL
+    return isinstance(percent, (int, float)) and percent < _ALL

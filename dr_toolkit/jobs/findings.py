@@ -189,6 +189,17 @@ def of_lock(where: str, *, versioning: bool | None, mode: str, days: float) -> F
     )
 
 
+def of_no_write(error: errors.DrctlError, *, backs_up: bool) -> Finding:
+    """A storage that takes no write. Where nothing is backed up, a copy that can be read is good enough."""
+    return Finding(
+        "failed" if backs_up else "warning",
+        "repository",
+        f"the storage does not take a write, or does not tell its time: {error.message}",
+        "a backup needs both; restores do not",
+        error.hint or "check the permissions (docs/permissions.md)",
+    )
+
+
 def of_stock(damaged: Sequence[str], missing: Sequence[str], count: int) -> Finding:
     """What is stored."""
     if not damaged and not missing:

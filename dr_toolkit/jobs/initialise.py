@@ -11,6 +11,8 @@ from dr_toolkit.jobs.recipients import open_recipients
 from dr_toolkit.repository import repository
 
 DEFAULT_GRACE_SECONDS = 7 * 24 * 3600
+_TRIAL = 32
+"""Bytes of a secret that means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,9 @@ def run(config: Config, grace_seconds: int = DEFAULT_GRACE_SECONDS) -> Made:
             'no recipient has the role "read": nothing could ever be restored',
             hint='add one under "keys" with role: read, or without a role',
         )
+    for recipient in recipients:
+        # A recipient that cannot wrap leaves no directory behind, nor objects of a trial.
+        recipient.wrap(bytes(_TRIAL), b"drctl init: trial")
     store = opening.store_of(config, create=True)
     try:
         create_only = store.probe_create_only()

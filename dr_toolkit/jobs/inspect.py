@@ -164,7 +164,11 @@ class Details:
 
 
 def details(repository: Repository, found: Snapshot, prefix: str = "") -> Details:
-    """Everything about one snapshot that the ``write`` role may see."""
+    """Everything about one snapshot that the ``write`` role may see.
+
+    Raises:
+        NothingToDo: no entry begins with ``prefix``.
+    """
     signed, _unsigned = repository.evidence()
     proofs = [
         e
@@ -175,4 +179,11 @@ def details(repository: Repository, found: Snapshot, prefix: str = "") -> Detail
     changes = differences(repository, found, others)
     if changes is not None:
         changes = [c for c in changes if c.path.startswith(prefix)]
-    return Details(found, proofs, list(entries(repository, found, prefix)), changes)
+    own = list(entries(repository, found, prefix))
+    if prefix and not own and not changes:
+        raise errors.NothingToDo(
+            f'nothing in the snapshot begins with "{prefix}"',
+            on=found.id,
+            hint=f"see what is in it: drctl show {found.id}",
+        )
+    return Details(found, proofs, own, changes)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dr_toolkit.config import Config
-from dr_toolkit.jobs import inspect, opening
+from dr_toolkit.jobs import doubts, inspect, opening
 from dr_toolkit.jobs.inspect import Inventory
-from dr_toolkit.repository import pins
+from dr_toolkit.repository import layout, pins
 from dr_toolkit.repository.pins import Pin
 from dr_toolkit.repository.repository import Evidence, Point, Repository
 from dr_toolkit.repository.snapshot import Snapshot
@@ -103,8 +103,8 @@ def choose(name: str, stock: Inventory, now: datetime) -> Choice:
     good = [s for s in own if s.header.status == "good" and (name, s.id) not in altered]
     good.sort(key=lambda s: s.id, reverse=True)
     last = {s.id: _last_restore(s, stock.evidence) for s in good}
-    proven = [s for s in good if _passed(last[s.id])]
-    usable = [s for s in good if last[s.id] is None or _passed(last[s.id])]
+    usable = [s for s in good if doubts.failing(stock.evidence.get((name, s.id), ())) is None]
+    proven = [s for s in usable if _passed(last[s.id])]
     seconds = next((float(e.result["seconds"]) for s in proven if (e := last[s.id])), None)
     if not usable:
         why = "its snapshots are damaged, or failed their proof" if own else "it was never backed up"
@@ -125,11 +125,17 @@ def _state(point: Point, stock: Inventory, held: Sequence[Pin], now: datetime) -
     there = [known[row] for row in point.snapshots if row in known]
     whole = len(there) == len(point.snapshots) > 0 and all(s.header.status == "good" for s in there)
     proofs = [_last_restore(s, stock.evidence) for s in there]
-    proven = whole and all(_passed(proof) for proof in proofs)
+    failing = any(doubts.failing(stock.evidence.get((s.header.component, s.id), ())) for s in there)
+    proven = whole and not failing and all(_passed(proof) for proof in proofs)
     until = max((p.until for p in held if p.point == point.id and p.until > now), default=None)
-    newest = max((s.header.moment for s in there), default=now)
+    newest = max((s.header.moment for s in there), default=None) or _named_moment(point, now)
     seconds = sum(float(p.result["seconds"]) for p in proofs if p) if proven else None
     return PointState(point, max(0.0, (now - newest).total_seconds()), whole, proven, until, seconds)
+
+
+def _named_moment(point: Point, now: datetime) -> datetime:
+    """When the newest of its snapshots was taken, by their ids: none of them is there."""
+    return max((layout.time_of(snapshot) for _, snapshot, _ in point.snapshots), default=now)
 
 
 def _last_restore(found: Snapshot, evidence: Mapping[tuple[str, str], list[Evidence]]) -> Evidence | None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.config import Config, PostgresDumpConfig
-from dr_toolkit.jobs import archive_files, opening
+from dr_toolkit.jobs import archive_files, dump_target, opening
 from dr_toolkit.jobs.request import Request, choose
 from dr_toolkit.log import Progress
 from dr_toolkit.postgres import (
     compare,
-    connection,
     restore,
     restore_needs,
     restore_plan,
@@ -93,14 +92,15 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
         TargetError: the target cannot take it.
     """
     component = _dump_component(config, request.component)
+    dump_target.check(request.to)
     found, doubted = choose(repository, request)
     lost = (opening.moment(repository) - found.header.moment).total_seconds()
     size = found.header.bytes_source
-    if request.to is not None and request.to.startswith("file:"):
-        path = request.to.removeprefix("file:")
+    if request.to is not None and request.to.startswith(dump_target.FILE):
+        path = request.to.removeprefix(dump_target.FILE)
         archive_files.check_new(path)
         return Prepared(request, found, path, None, lost, size, doubted)
-    settings = target(config, component, request)
+    settings = dump_target.settings(config, component, request.to)
     if request.tables:
         with SnapshotReader(repository, found) as source:
             restore_table.check_tables(source, settings, request.tables)
@@ -142,25 +142,19 @@ def run(
     Raises:
         VerificationFailed: the restored content is not the snapshot's; nothing was swapped.
         TargetError: the target failed; the live database is as it was.
+        DataError: an object does not open; the live database is as it was.
     """
     if prepared.database is not None:
-        with aside(config, repository, prepared, progress) as ready:
-            return ready.finish(end_sessions=end_sessions)
+        try:
+            with aside(config, repository, prepared, progress) as ready:
+                return ready.finish(end_sessions=end_sessions)
+        except errors.DataError as error:
+            error.unaffected = error.unaffected or "the live database was not touched"
+            raise
     with SnapshotReader(repository, prepared.snapshot) as source:
         if prepared.request.tables:
             return _tables(config, source, prepared, progress)
         return _to_file(source, prepared, progress)
-
-
-def target(config: Config, component: PostgresDumpConfig, request: Request) -> ConnectionSettings:
-    """The database that is to have the content in the end."""
-    settings = opening.restore_settings(component, config)
-    if request.to is None:
-        return settings
-    if "://" not in request.to:
-        return settings.for_database(request.to)
-    given = connection.resolve(url=request.to, user=None, programs=settings.programs)
-    return given if given.password is not None else replace(given, password=settings.password)
 
 
 def _needed(found: Snapshot) -> int | None:
@@ -221,7 +215,7 @@ def aside(config: Config, repository: Repository, prepared: Prepared, progress: 
     """
     planned, request = prepared.database, prepared.request
     assert planned is not None  # noqa: S101  # for the type checker: the caller looked
-    settings = target(config, _dump_component(config, request.component), request)
+    settings = dump_target.settings(config, _dump_component(config, request.component), request.to)
     done = Done(prepared, notes=list(planned.warnings))
     with SnapshotReader(repository, prepared.snapshot) as source:
         major = restore_needs.client_major(restore_plan.toc_of(source), planned.server_version // 10_000)
@@ -286,7 +280,8 @@ def _compare(
 
 def _tables(config: Config, source: SnapshotReader, prepared: Prepared, progress: Progress) -> Done:
     """Single tables, into a database that is there already and does not have them."""
-    settings = target(config, _dump_component(config, prepared.request.component), prepared.request)
+    component = _dump_component(config, prepared.request.component)
+    settings = dump_target.settings(config, component, prepared.request.to)
     with closing(server.connect(settings)) as session:
         version = session.info.server_version // 10_000
     major = restore_needs.client_major(restore_plan.toc_of(source), version)

@@ -8,11 +8,18 @@ from datetime import datetime
 
 from dr_toolkit import clock
 from dr_toolkit.config import Config, ObjectivesConfig
-from dr_toolkit.jobs import drill, inspect, opening
+from dr_toolkit.jobs import doubts, drill, inspect, opening
 from dr_toolkit.jobs.inspect import Inventory
 from dr_toolkit.repository import layout
 from dr_toolkit.repository.repository import Evidence, Repository
 from dr_toolkit.repository.snapshot import Snapshot
+
+_VERIFICATIONS = {
+    "restore": "by restore",
+    "sample": "of a sample",
+    "data": "of the stored data",
+    "quick": "of the stored objects",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +89,13 @@ def stand(
         proven_age,
         measured,
         rto,
-        tuple(_missed(age, rpo, measured, rto, failed=_last_failed(good, stock.evidence))),
+        tuple(_missed(age, rpo, measured, rto, doubts.failing(_all_of(good, stock.evidence)))),
         tuple(_problems(name, stock)),
     )
 
 
 def _missed(
-    age: float | None, rpo: float | None, measured: float | None, rto: float | None, *, failed: bool
+    age: float | None, rpo: float | None, measured: float | None, rto: float | None, failed: Evidence | None
 ) -> list[str]:
     """Objectives that are not met. What was never proven is not met."""
     found = []
@@ -100,8 +107,8 @@ def _missed(
         found.append("no restore was ever proven, so the RTO is unknown")
     elif rto is not None and measured is not None and measured > rto:
         found.append("the last proven restore took longer than the RTO allows")
-    if failed:
-        found.append("the last verification by restore failed")
+    if failed is not None:
+        found.append(f"the last verification {_VERIFICATIONS[str(failed.result['level'])]} failed")
     return found
 
 
@@ -116,9 +123,8 @@ def _proven(
     return None, None
 
 
-def _last_failed(good: Sequence[Snapshot], evidence: Mapping[tuple[str, str], list[Evidence]]) -> bool:
-    every = sorted((e for s in good for e in _restores(s, evidence)), key=lambda e: e.time)
-    return bool(every) and every[-1].result.get("result") != "passed"
+def _all_of(good: Sequence[Snapshot], evidence: Mapping[tuple[str, str], list[Evidence]]) -> list[Evidence]:
+    return [e for s in good for e in evidence.get((s.header.component, s.id), [])]
 
 
 def _restores(found: Snapshot, evidence: Mapping[tuple[str, str], list[Evidence]]) -> list[Evidence]:

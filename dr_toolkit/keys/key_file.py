@@ -95,7 +95,11 @@ class KeyFile:
                 hint=f"bring it back from the copy that was kept safe; only for a new repository: drctl keys generate-file {self._path}",
             ) from error
         except OSError as error:
-            raise ConfigError(f"{self.describe()} cannot be read: {error.strerror}", on=self.name) from error
+            raise ConfigError(
+                f"{self.describe()} cannot be read: {error.strerror}",
+                on=self.name,
+                hint="run drctl as the user who owns the key file; it must be a plain file that this user may read",
+            ) from error
         except UnicodeDecodeError:
             # The cause would show bytes of the file.
             raise self._not_one() from None

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal
 
-from dr_toolkit.errors import TargetError
+from dr_toolkit.errors import TargetError, UsageError
 
 NAME_LIMIT = 63
 """PostgreSQL cuts a longer name without a word, and then two names may become one."""
@@ -112,11 +112,12 @@ def check_name(name: str) -> None:
     """Refuse a name that PostgreSQL would cut.
 
     Raises:
-        TargetError: it is too long.
+        UsageError: it is too long.
     """
     if len(name.encode()) > NAME_LIMIT:
-        raise TargetError(
+        raise UsageError(
             f'the database name "{name}" is longer than {NAME_LIMIT} bytes, and PostgreSQL would cut it silently',
+            hint="choose a shorter name",
             unaffected="nothing was started",
         )
 

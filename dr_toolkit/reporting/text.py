@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from dr_toolkit import clock
-from dr_toolkit.jobs import inspect
+from dr_toolkit.jobs import doubts, inspect
 from dr_toolkit.jobs.backup import Outcome, Planned
 from dr_toolkit.jobs.initialise import Made
 from dr_toolkit.jobs.inspect import Details, Inventory
@@ -185,8 +185,9 @@ def _proven(items: Sequence[Evidence], now: datetime) -> str:
     last = _strongest(items)
     if last is None:
         return "no"
-    failed = "" if last.result.get("result") == "passed" else " FAILED"
-    return f"{last.result['level']}{failed} {_ago(now, clock.parse_rfc3339(last.time))}"
+    bad = doubts.failing(items)
+    shown, failed = (last, "") if bad is None else (bad, " FAILED")
+    return f"{shown.result['level']}{failed} {_ago(now, clock.parse_rfc3339(shown.time))}"
 
 
 def point(item: Point) -> str:

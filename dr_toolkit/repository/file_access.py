@@ -46,6 +46,8 @@ def translate(error: OSError, name: str | None, where: str, *, writing: bool = F
     hint = "check that the disk is mounted and healthy"
     if error.errno in _DENIED:
         hint = "check the owner and the permissions of the directory"
+    elif error.errno in {errno.ENOTDIR, errno.EEXIST}:
+        hint = "a file is where the repository's directory should be: check repository.url"
     elif error.errno == errno.ENOENT:
         hint = 'check that the disk is mounted and the path is right; "drctl init" makes a new repository'
     return StoreUnreachable(f"cannot use {where}: {reason}", on=name or where, hint=hint)

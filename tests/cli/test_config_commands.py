@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -88,3 +89,17 @@ def test_missing_configuration(file, capsys):
     assert "drctl config example" in capsys.readouterr().err
     assert main.run(["-c", "none.yaml", "config", "check"]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_configuration_that_cannot_be_one(file, capsys):
+    """Nested beyond reason, or relative to a directory that is gone: said in words, as wrong usage."""
+    file.write_text("[" * 5000)
+    assert main.run(["config", "check"]) == 2
+    assert "nested too deeply" in capsys.readouterr().err
+    gone = file.parent / "gone"
+    gone.mkdir()
+    file.write_text(config.example())
+    os.chdir(gone)
+    gone.rmdir()
+    assert main.run(["-c", "../drctl.yaml", "config", "check"]) == 2
+    assert "the working directory is gone" in capsys.readouterr().err

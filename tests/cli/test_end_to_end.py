@@ -252,6 +252,9 @@ def test_show_lists_tables_and_differences(site: Site, filled: str) -> None:
     changed = {c["path"] for c in shown["changes"]}
     assert any(path.endswith("platform/groups") for path in changed)
     assert not any(path.endswith("audit/events") for path in changed)
+    nothing = site.json("show", taken["id"], "archive/data/00/nope/", code=1, without=NO_READ)["error"]
+    assert nothing["code"] == "nothing-to-do"
+    assert taken["id"] in nothing["hint"]
 
 
 def test_nothing_to_work_on_is_not_a_success(site: Site, tmp_path: Path) -> None:
@@ -264,6 +267,11 @@ def test_nothing_to_work_on_is_not_a_success(site: Site, tmp_path: Path) -> None
     body = "\n".join(lines)
     start, end = body.index("keys:"), body.index("components:")
     empty.config.write_text(body[:start] + f"keys:\n  k: {{type: key-file, path: {key}}}\n" + body[end:])
+    # A key that is not there: nothing is left behind either.
+    key.rename(tmp_path / "away")
+    assert empty.json("init", code=2)["error"]["on"] == "k"
+    assert not (tmp_path / "repo").exists()
+    (tmp_path / "away").rename(key)
     empty.json("init")
     assert empty.json("verify", "--quick", code=1)["error"]["code"] == "nothing-to-do"
     assert empty.json("restore", "console-db", "--yes", code=1)["error"]["code"] == "nothing-to-do"
@@ -279,6 +287,13 @@ def test_a_live_database_is_not_replaced_without_consent(site: Site) -> None:
     """Without a terminal and without --yes nothing is started."""
     error = site.json("restore", "console-db", code=2)["error"]
     assert "--yes" in error["hint"]
+
+
+@pytest.mark.parametrize("target", ["", "file:", "s3://bucket/x", "a\nb", "x" * 64])
+def test_a_target_that_is_none_is_refused_before_anything_is_read(site: Site, target: str) -> None:
+    """It is wrong usage, not a restore that fails at its end."""
+    error = site.json("restore", "console-db", "--to", target, "--dry-run", code=2)["error"]
+    assert (error["code"], error["unaffected"]) == ("usage", "nothing was started")
 
 
 def test_tls_with_a_private_ca_and_a_client_certificate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pty
@@ -123,6 +125,33 @@ def test_no_command_is_wrong_usage(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "Usage: drctl" in captured.err
+
+
+def test_an_option_without_its_value_points_to_its_own_commands_help(capsys):
+    """Also where click's parser itself forgot whose option it is."""
+    assert main.run(["restore", "--point"]) == 2
+    assert "hint: see: drctl restore --help" in capsys.readouterr().err
+    assert main.run(["completion"]) == 2
+    assert "missing argument '[bash|zsh|fish]'. Choose from: bash, zsh, fish\n" in capsys.readouterr().err
+
+
+def test_an_argument_that_is_no_text_is_refused(capsys):
+    """A byte that the locale has no character for would reach no server and no message as it was meant."""
+    assert main.run(["restore", "console-db", "--to", os.fsdecode(b"\xff")]) == 2
+    assert 'the argument "\\xff" is not text in this locale' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_characters_that_standard_output_lacks_are_written_as_escapes(monkeypatch, form):
+    """With an old locale a name in another script ends no command; JSON means the same then."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    Context(output=form).emit({"table": "é 😀"}, "é 😀")
+    written = raw.getvalue().decode("ascii")
+    if form == "json":
+        assert json.loads(written) == {"table": "é 😀"}
+    else:
+        assert written == "\\u00e9 \\ud83d\\ude00\n"
 
 
 def test_unknown_command_names_the_nearest(capsys):
@@ -331,6 +360,18 @@ def test_standard_output_on_a_full_disk(tmp_path, arguments, form):
     assert ended.returncode == 1
     assert "the answer cannot be written to standard output: No space left on device" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["restore", "-h"], ["--version"]])
+def test_help_on_a_full_disk(monkeypatch, capsys, arguments):
+    """Said in words like for any other answer."""
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main.run(arguments) == 1
+        monkeypatch.undo()
+        assert "No space left on device" in capsys.readouterr().err
+        with contextlib.suppress(OSError):
+            full.close()
 
 
 def test_error_on_a_full_disk(tmp_path):

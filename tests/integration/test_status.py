@@ -80,6 +80,11 @@ def test_what_failed_its_proof_is_not_good_enough(make):
     data[1300] ^= 1
     packs[-1].chmod(0o600)
     packs[-1].write_bytes(data)
+    site.json("verify", "--data", code=3)
+    assert missed(site, 4) == ["the last verification of the stored data failed"]
+    site.json("verify", "--quick")
+    assert missed(site, 4) == ["the last verification of the stored data failed"]
+    assert "data FAILED" in site.run("snapshots").stdout
     site.json("verify", "--restore", code=3)
     found = site.json("status", code=4)["components"][0]
     assert (found["proven"], found["missed"]) == (first["id"], ["the last verification by restore failed"])

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from devstack import sql
-from dr_toolkit.errors import TargetError
+from dr_toolkit.errors import TargetError, UsageError
 from dr_toolkit.postgres import server
 from dr_toolkit.postgres.restore import restore_into
 from dr_toolkit.postgres.restore_plan import toc_of
@@ -202,7 +202,7 @@ def test_long_names_are_cut_by_us_and_stay_different(running):
 def test_a_name_that_would_be_cut_is_refused(postgres, new_database):
     """64 bytes: PostgreSQL would restore into another name than the one that was given."""
     source = snapshot(postgres, new_database())
-    with pytest.raises(TargetError, match="longer than 63 bytes"):
+    with pytest.raises(UsageError, match="longer than 63 bytes"):
         planned(postgres, "x" * 64, source)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dr_toolkit import config
+from dr_toolkit import config, errors
 from dr_toolkit.cluster import platform_facts, quotas, rights
 from dr_toolkit.cluster.helm_storage import Facts
 from dr_toolkit.cluster.platform_facts import Known
@@ -260,3 +260,11 @@ def test_a_scratch_section_is_looked_at_also_where_it_is_not_the_usual_way():
     image = f"r/d@sha256:{'1' * 64}"
     found = read("  k: {type: key-file, path: /k}", f"verify: {{namespace: {{image: '{image}'}}}}\n")
     assert any(one.resource == "jobs" for one in doctor_cluster.needed(found))
+
+
+def test_a_repository_that_takes_no_write_fails_where_backups_are_taken():
+    """On a machine that only restores, a read-only copy is as good as any."""
+    error = errors.StoreUnreachable("cannot use file:///r: permission denied", hint="look at its owner")
+    assert findings.of_no_write(error, backs_up=True).level == "failed"
+    found = findings.of_no_write(error, backs_up=False)
+    assert (found.level, found.todo) == ("warning", "look at its owner")

@@ -26,8 +26,12 @@ def snapshot(minutes: int, component: str = "db", status: str = "good", kind: st
     return SimpleNamespace(id=text, header=header, digest_text=f"digest {text}")
 
 
-def proof(found, result: str = "passed", level: str = "restore", seconds: float = 4.0) -> Evidence:
-    return Evidence("run", "2026-11-24T11:59:00Z", {"level": level, "result": result, "seconds": seconds})
+def proof(
+    found, result: str = "passed", level: str = "restore", seconds: float = 4.0, minute: int = 58
+) -> Evidence:
+    return Evidence(
+        "run", f"2026-11-24T11:{minute}:00Z", {"level": level, "result": result, "seconds": seconds}
+    )
 
 
 def stock(*snapshots, proofs=(), points=(), damaged=(), missing=()) -> Inventory:
@@ -48,6 +52,7 @@ OLD, NEW = snapshot(60), snapshot(5)
         ([], NEW, "the newest, not proven"),
         ([(OLD, proof(OLD)), (NEW, proof(NEW, "failed"))], OLD, "the newer ones failed their proof"),
         ([(NEW, proof(NEW, "passed", level="data"))], NEW, "the newest, not proven"),
+        ([(OLD, proof(OLD)), (NEW, proof(NEW)), (NEW, proof(NEW, "failed", level="data", minute=59))], OLD, "the newer ones failed their proof"),
         ([(OLD, proof(OLD, "failed")), (NEW, proof(NEW, "failed"))], None, "its snapshots are damaged, or failed their proof"),
     ],
 )  # fmt: skip
@@ -76,6 +81,8 @@ def test_the_best_point_is_the_newest_that_is_whole_and_proven():
     def best(*proofs):
         found = overview.overview(["db"], stock(OLD, NEW, points=points, proofs=proofs), [], NOW)
         assert [p.whole for p in found.points] == [False, True, True]
+        # Of an incomplete one the ids still say how old it is.
+        assert [p.age for p in found.points] == [300.0, 300.0, 3600.0]
         return found.best.point.name
 
     assert best((OLD, proof(OLD))) == "older"
