@@ -7,7 +7,9 @@ that they are reported together with every other problem.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, GetCoreSchemaHandler, ValidationInfo, field_validator
 from pydantic_core import CoreSchema, core_schema
@@ -35,6 +37,12 @@ class RepositoryConfig(Section):
     """The repository's signing public key as `drctl init` printed it (`ed25519:…`). A backup seals only to keys that it vouches for."""
     s3: S3Config | None = None
     """How to reach the S3 server; only with an `s3://` URL."""
+
+    @property
+    def directory(self) -> Path | None:
+        """The directory that the URL names; None for a bucket."""
+        parts = urlsplit(self.url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
     @field_validator("s3")
     @classmethod

@@ -71,9 +71,9 @@ def of_configuration(config: Config) -> Iterator[Finding]:
     else:
         yield Finding("ok", "repository", "the repository's keys are pinned by repository.trust")
     yield from of_roles(config.keys)
-    url = config.repository.url
-    if url.startswith("file://"):
-        yield from _key_files_inside(config, url.removeprefix("file://"))
+    directory = config.repository.directory
+    if directory is not None:
+        yield from _key_files_inside(config, str(directory))
         yield Finding(
             "note",
             "repository",

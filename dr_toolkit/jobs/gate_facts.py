@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from dr_toolkit import errors
 from dr_toolkit.config import ComponentConfig, Config
@@ -48,8 +47,8 @@ def stored(stock: Inventory) -> Check:
 
 def room(config: Config, chosen: Mapping[str, ComponentConfig]) -> Check:
     """Whether the repository has room for all content anew; a snapshot mostly needs far less."""
-    url = config.repository.url
-    if not url.startswith("file:"):
+    directory = config.repository.directory
+    if directory is None:
         return Check(
             "space", None, "ok", "the repository is in a bucket, which is as large as what is put into it"
         )
@@ -63,7 +62,7 @@ def room(config: Config, chosen: Mapping[str, ComponentConfig]) -> Check:
         )
     need = sum(size or 0 for size in sizes)
     try:
-        free = shutil.disk_usage(Path(url.removeprefix("file://"))).free
+        free = shutil.disk_usage(directory).free
     except OSError as error:
         return Check("space", None, "unknown", f"the repository's disk cannot be asked: {error.strerror}")
     text = f"the repository has {amount(free)} free and all content anew would need at most {amount(need)}"

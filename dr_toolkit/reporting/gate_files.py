@@ -9,23 +9,10 @@ from html import escape
 from dr_toolkit import clock, log
 from dr_toolkit.jobs.gate import CHECKS, Check
 from dr_toolkit.jobs.pre_upgrade import Report
-from dr_toolkit.reporting import gate_text, rehearsal_text
+from dr_toolkit.reporting import gate_text, page, rehearsal_text
 from dr_toolkit.reporting.text import duration, size
 
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;color:#1a2230;background:#f5f6f8;margin:0;padding:2rem 1rem}
-main{max-width:60rem;margin:auto;background:#fff;border:1px solid #dde1e7;border-radius:8px;padding:1.5rem 2rem 2rem}
-.answer{display:inline-block;margin:0;font-size:2rem;font-weight:700;padding:.2rem 1rem;border-radius:6px;color:#fff}
-.go{background:#1a7f37}.no{background:#b42318}h1{font-size:1.1rem;font-weight:600;margin:0 0 1rem}
-h2{font-size:1.05rem;margin:2rem 0 .5rem}table{border-collapse:collapse;width:100%}
-th,td{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0;border-top:1px solid #e6e9ee}
-th{font-weight:600;color:#55606f;border-top:0}td{overflow-wrap:anywhere}td:first-child{white-space:nowrap}
-.ok{color:#1a7f37}.failed,.unknown{color:#b42318;font-weight:600}.accepted{color:#8a5a00;font-weight:600}
-code{font:14px/1.5 ui-monospace,monospace;background:#f0f2f5;padding:.1rem .35rem;border-radius:4px;overflow-wrap:anywhere}
-pre{font:13px/1.4 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;background:#f0f2f5;padding:.5rem}
-.next,.quiet{color:#55606f}li{margin:.4rem 0}
-"""
 
 
 def html(report: Report) -> bytes:
@@ -47,15 +34,7 @@ def html(report: Report) -> bytes:
         + ".</p>",
     ]
     title = f"{'GO' if go else 'NO-GO'}: gate before the upgrade"
-    return log.masked(page(title, "".join(body))).encode()
-
-
-def page(title: str, body: str) -> str:
-    """A whole HTML page around a body; it loads nothing."""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>{body}</main></body></html>\n"
-    )
+    return log.masked(page.whole(title, "".join(body))).encode()
 
 
 def junit(report: Report) -> bytes:
@@ -93,14 +72,14 @@ def _reasons(title: str, checks: Sequence[Check]) -> str:
         return ""
     items = []
     for check in checks:
-        hint = f'<br><span class="next">next: {escape(check.hint)}</span>' if check.hint else ""
-        items.append(f"<li><b>{escape(gate_text.place(check))}</b>: {escape(check.text)}{hint}</li>")
+        hint = f'<br><span class="next">next: {page.words(check.hint)}</span>' if check.hint else ""
+        items.append(f"<li><b>{escape(gate_text.place(check))}</b>: {page.words(check.text)}{hint}</li>")
     return f"<h2>{title}</h2><ol>{''.join(items)}</ol>"
 
 
 def _point(report: Report) -> str:
     rows = "".join(
-        f"<tr><td>{escape(name)}</td><td><code>{escape(s.id)}</code></td><td>{escape(s.header.time)}</td>"
+        f"<tr><td>{escape(name)}</td><td><code>{escape(s.id)}</code></td><td>{page.words(s.header.time)}</td>"
         f"<td>{size(s.header.bytes_source)}</td></tr>"
         for name, s in report.snapshots.items()
     )
@@ -117,7 +96,7 @@ def _point(report: Report) -> str:
 def _back(report: Report) -> str:
     rows = "".join(
         f"<tr><td>{escape(row.component)}</td><td><code>{escape(row.command)}</code></td>"
-        f"<td>{'never proven' if row.seconds is None else duration(row.seconds)}</td><td>{escape(row.time)}</td></tr>"
+        f"<td>{'never proven' if row.seconds is None else duration(row.seconds)}</td><td>{page.words(row.time)}</td></tr>"
         for row in gate_text.way_back(report.snapshots, report.proven)
     )
     if not rows:
@@ -140,6 +119,6 @@ def _checks(report: Report) -> str:
         state = "accepted" if check in accepted else check.state
         shown = {"unknown": "not checked"}.get(state, state)
         rows.append(
-            f'<tr><td>{escape(gate_text.place(check))}</td><td class="{state}">{shown}</td><td>{escape(check.text)}</td></tr>'
+            f'<tr><td>{escape(gate_text.place(check))}</td><td class="{state}">{shown}</td><td>{page.words(check.text)}</td></tr>'
         )
     return f"<h2>Everything that was looked at</h2><table><tr><th>check</th><th>result</th><th>found</th></tr>{''.join(rows)}</table>"

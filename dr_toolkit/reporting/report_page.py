@@ -9,7 +9,7 @@ from typing import Any
 from dr_toolkit import clock, log
 from dr_toolkit.jobs.gate_record import Stored
 from dr_toolkit.jobs.protection import Part, Protection
-from dr_toolkit.reporting import documents, gate_files, status
+from dr_toolkit.reporting import documents, page, status
 from dr_toolkit.reporting.text import duration, size, table
 
 _POINTS = 3
@@ -140,7 +140,7 @@ def html(found: Protection) -> bytes:
             ],
         ),
     ]
-    return log.masked(gate_files.page(f"{answer}: {found.url}", "".join(body))).encode()
+    return log.masked(page.whole(f"{answer}: {found.url}", "".join(body))).encode()
 
 
 def _part(part: Part) -> list[str]:
@@ -194,7 +194,7 @@ def _about(kept: Stored) -> str:
 
 
 def _list(title: str, sentences: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(one)}</li>" for one in sentences)
+    items = "".join(f"<li>{page.words(one)}</li>" for one in sentences)
     return f"<h2>{title}</h2><ul>{items}</ul>" if items else ""
 
 
@@ -202,6 +202,6 @@ def _table(title: str, head: Sequence[str], rows: _Rows) -> str:
     if not rows:
         return ""
     names = "".join(f"<th>{name}</th>" for name in head)
-    cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+    cells = ("".join(f"<td>{page.words(cell)}</td>" for cell in row) for row in rows)
     body = "".join(f"<tr>{row}</tr>" for row in cells)
     return f"<h2>{title}</h2><table><tr>{names}</tr>{body}</table>"

@@ -268,3 +268,15 @@ def test_a_repository_that_takes_no_write_fails_where_backups_are_taken():
     assert findings.of_no_write(error, backs_up=True).level == "failed"
     found = findings.of_no_write(error, backs_up=False)
     assert (found.level, found.todo) == ("warning", "look at its owner")
+
+
+def test_a_directory_is_known_by_its_url_whatever_its_name(tmp_path):
+    """A space or a percent sign in it is written as URLs have it, and the key file inside is found all the same."""
+    place = tmp_path / "my 100% copy"
+    found = read(
+        f'  k: {{type: key-file, path: "{place}/k.key"}}',
+        repository=f'{{url: "file://{tmp_path}/my%20100%25%20copy"}}',
+    )
+    assert found.repository.directory == place
+    assert any("lies in the repository" in what for what in said(findings.of_configuration(found), "failed"))
+    assert read("  k: {type: key-file, path: k}", repository="{url: s3://b/p}").repository.directory is None
