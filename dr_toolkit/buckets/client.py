@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from dr_toolkit import log
 from dr_toolkit.buckets import facts, failures, providers
 from dr_toolkit.buckets.control import Control
 from dr_toolkit.buckets.credentials import Credentials
@@ -19,22 +20,21 @@ from dr_toolkit.buckets.failures import Changed, Expired
 from dr_toolkit.buckets.lane import Lane
 from dr_toolkit.buckets.lister import Lister
 from dr_toolkit.buckets.listing import Listed, Page
+from dr_toolkit.buckets.part_sizes import part_size
+from dr_toolkit.buckets.signing import Content
 from dr_toolkit.buckets.wire import Answer, Wire
+from dr_toolkit.errors import DrctlError
 from dr_toolkit.repository.retries import Passing, Retries
 
 if TYPE_CHECKING:
     from dr_toolkit.repository.s3_settings import S3Settings
 
 THREADS = 16
-PART = 16 << 20
-"""Objects up to this size are written by one request, larger ones in parts of at least half of it."""
-_LEAST = 8 << 20
-_PARTS_LIMIT = 10_000
 _DONE = frozenset({200, 206})
-_MIB = 1 << 20
 COPY_LIMIT = 5 << 30
 """Bytes that a server copies by one request at most (CopyObject)."""
 COPY_PART = 512 << 20
+_GIVE_UP_SECONDS = 5.0
 _Result = TypeVar("_Result")
 _Part = TypeVar("_Part")
 
@@ -43,16 +43,8 @@ _Part = TypeVar("_Part")
 class Got:
     """A part of an object's content, and its metadata."""
 
-    content: bytes | bytearray
+    content: Content
     meta: dict[str, Any]
-
-
-def part_size(size: int) -> int:
-    """Bytes of a part so that at most 10,000 parts make the object: whole MiB, at least 8; ``PART`` for what one request writes."""
-    if size <= PART:
-        return PART
-    needed = -(-size // _PARTS_LIMIT)
-    return max(_LEAST, -(-needed // _MIB) * _MIB)
 
 
 class Bucket:
@@ -234,13 +226,13 @@ class Bucket:
         }
         return self._wire.head("PUT", self.prefix + listed.key.removeprefix(source.prefix), headers, b"")
 
-    def write(self, key: str, content: bytes | bytearray, meta: Mapping[str, Any]) -> str:
+    def write(self, key: str, content: Content, meta: Mapping[str, Any]) -> str:
         """Write an object by one request; returns the id of the new version, empty without versioning."""
         headers = facts.to_headers(meta) | providers.sealed(content)
         answer = self._run(key, lambda: self._send("PUT", key, headers, content))
         return answer.headers.get("x-amz-version-id", "")
 
-    def write_head(self, key: str, content: bytes | bytearray, meta: Mapping[str, Any]) -> bytes:
+    def write_head(self, key: str, content: Content, meta: Mapping[str, Any]) -> bytes:
         """The request for the same, for a lane.
 
         Raises:
@@ -273,7 +265,7 @@ class Bucket:
         method: str,
         key: str,
         headers: Mapping[str, str],
-        body: bytes | bytearray = b"",
+        body: Content = b"",
         query: str = "",
     ) -> Answer:
         return self._judged(method, key, self._wire.request(method, key, headers, body, query))
@@ -297,10 +289,10 @@ class Bucket:
             right=answer.right,
         )
 
-    def write_parts(self, key: str, parts: Iterator[bytes | bytearray], meta: Mapping[str, Any]) -> str:
+    def write_parts(self, key: str, parts: Iterator[Content], meta: Mapping[str, Any]) -> str:
         """Write a large object in parts; what is unfinished is given up on any error. Returns the id of the new version."""
 
-        def part(here: dict[str, Any], number: int, content: bytes | bytearray) -> str:
+        def part(here: dict[str, Any], number: int, content: Content) -> str:
             query = f"partNumber={number}&uploadId={quote(here['UploadId'], safe='')}"
             sealed = providers.sealed(content)
             answer = self._run(key, lambda: self._send("PUT", key, sealed, content, query))
@@ -332,8 +324,21 @@ class Bucket:
             )
             return str(made.get("VersionId", ""))
         except BaseException:
-            self._run(key, lambda: self._control.call("abort_multipart_upload", **place))
+            self._give_up(place)
             raise
+
+    def _give_up(self, place: dict[str, Any]) -> None:
+        """Remove the parts of an upload that failed. What it failed with is what counts: that they stay is said beside it."""
+        abort = partial(self._control.call, "abort_multipart_upload", **place)
+        try:
+            self._run(place["Key"], abort, retries=Retries(min(_GIVE_UP_SECONDS, self._retries.seconds)))
+        except DrctlError as error:
+            log.get("buckets").warning(
+                "the parts of an unfinished upload are left: remove them, or let a rule of the bucket do so (AbortIncompleteMultipartUpload)",
+                on=f"{place['Bucket']}/{place['Key']}",
+                upload=place["UploadId"],
+                reason=error.message,
+            )
 
     def delete(self, key: str) -> str:
         """Delete an object; on a versioned bucket the server keeps it behind a delete marker, whose id is returned."""
@@ -349,7 +354,14 @@ class Bucket:
         """
         return self._run(self.where, partial(self._control.call, operation, **parameters))
 
-    def _run(self, on: str, attempt: Callable[[], _Result], *, of_object: bool = False) -> _Result:
+    def _run(
+        self,
+        on: str,
+        attempt: Callable[[], _Result],
+        *,
+        of_object: bool = False,
+        retries: Retries | None = None,
+    ) -> _Result:
         def translated() -> _Result:
             used = self._credentials.generation
             try:
@@ -362,7 +374,7 @@ class Bucket:
                     raise Passing(expired.failure) from None
                 raise expired.failure from None
 
-        return self._retries.run(translated)
+        return (retries or self._retries).run(translated)
 
 
 def seen(key: str, headers: Mapping[str, str]) -> tuple[Listed, dict[str, Any]]:

@@ -14,7 +14,8 @@ from dr_toolkit.buckets import facts
 from dr_toolkit.buckets.client import THREADS, Bucket, Got
 from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
-from dr_toolkit.buckets.snapshot import AHEAD, AHEAD_BYTES, RANGE
+from dr_toolkit.buckets.reading import RANGE
+from dr_toolkit.buckets.snapshot import AHEAD, AHEAD_BYTES
 from dr_toolkit.buckets.versions import HISTORY, Older, Versions
 from dr_toolkit.repository.writer import Carried, SnapshotWriter
 

@@ -15,8 +15,9 @@ from itertools import groupby
 from typing import IO, Literal
 
 from dr_toolkit.buckets import facts
-from dr_toolkit.buckets.client import PART, Bucket
+from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.history import KEY
+from dr_toolkit.buckets.part_sizes import PART
 from dr_toolkit.buckets.restore import Names, parts
 from dr_toolkit.buckets.version_pages import Version
 from dr_toolkit.buckets.versions import Versions, path_prefix

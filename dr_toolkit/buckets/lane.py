@@ -42,7 +42,7 @@ class Reply:
 
     status: int
     headers: dict[str, str]
-    content: bytes | bytearray
+    content: bytearray | memoryview
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +53,7 @@ class Exchange:
         head: first line and headers.
         body: sent after it.
         most: bytes of content that are taken; a larger answer is none.
+        into: where content of exactly this length is received; any other, and all without it, into memory of its own.
         bodiless: the answer has no content, whatever its headers say (HEAD).
         reply: the answer; None while there is none, and when no good one came.
         done: nothing more will happen.
@@ -62,6 +63,7 @@ class Exchange:
     head: bytes
     body: bytes = b""
     most: int = _RECEIVE
+    into: memoryview | None = None
     bodiless: bool = False
     reply: Reply | None = None
     done: bool = False
@@ -82,7 +84,7 @@ class _Connection:
     link: socket.socket
     exchange: Exchange | None = None
     unsent: memoryview = field(default_factory=lambda: memoryview(b""))
-    received: bytearray = field(default_factory=bytearray)
+    received: bytearray | memoryview = field(default_factory=bytearray)
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     filled: int = -1
@@ -229,53 +231,25 @@ class Lane:
         """Take what is there. TLS may hold more than the system shows, so read until nothing comes."""
         while True:
             try:
-                if connection.filled >= 0:
-                    got = connection.link.recv_into(memoryview(connection.received)[connection.filled :])
-                    connection.filled += got
-                else:
+                if isinstance(connection.received, bytearray) and connection.filled < 0:
                     piece = connection.link.recv(_RECEIVE)
                     got = len(piece)
                     connection.received += piece
+                else:
+                    got = connection.link.recv_into(memoryview(connection.received)[connection.filled :])
+                    connection.filled += got
             except _BLOCKED:
                 return
             exchange = connection.exchange
             if not got or exchange is None:  # closed by the server, or it speaks unasked
                 self._drop(connection)
                 return
-            if connection.filled < 0 and not self._understood(connection, exchange):
+            if connection.filled < 0 and not _understood(connection, exchange):
                 continue
             if connection.filled >= len(connection.received):
                 self._finish(connection, exchange)
                 return
             connection.moved = clock.monotonic()
-
-    def _understood(self, connection: _Connection, exchange: Exchange) -> bool:
-        """Whether the head is whole; then ``received`` becomes the content.
-
-        Raises:
-            ValueError: an answer that only the slow way understands.
-        """
-        end = connection.received.find(b"\r\n\r\n")
-        if end < 0:
-            if len(connection.received) > _HEAD_LIMIT:
-                raise ValueError("a head without an end")
-            return False
-        connection.status, connection.headers = parsed(bytes(memoryview(connection.received)[:end]))
-        length = 0
-        if not exchange.bodiless and connection.status not in _BODILESS:
-            if "transfer-encoding" in connection.headers:
-                raise ValueError("the length is not known")
-            length = (
-                int(connection.headers["content-length"]) if "content-length" in connection.headers else -1
-            )
-        there = len(connection.received) - end - 4
-        if not 0 <= there <= length <= exchange.most:
-            raise ValueError("the length is not known, or too large, or more came")
-        content = connection.received[end + 4 :]
-        if there < length:
-            content.extend(bytes(length - there))
-        connection.received, connection.filled = content, there
-        return True
 
     def _finish(self, connection: _Connection, exchange: Exchange) -> None:
         connection.exchange = None
@@ -289,6 +263,34 @@ class Lane:
             self._drop(connection)
         else:
             self._idle.append(connection)
+
+
+def _understood(connection: _Connection, exchange: Exchange) -> bool:
+    """Whether the head is whole; then ``received`` becomes the content.
+
+    Raises:
+        ValueError: an answer that only the slow way understands.
+    """
+    received = bytes(connection.received)
+    end = received.find(b"\r\n\r\n")
+    if end < 0:
+        if len(received) > _HEAD_LIMIT:
+            raise ValueError("a head without an end")
+        return False
+    connection.status, connection.headers = parsed(received[:end])
+    length = 0
+    if not exchange.bodiless and connection.status not in _BODILESS:
+        if "transfer-encoding" in connection.headers:
+            raise ValueError("the length is not known")
+        length = int(connection.headers["content-length"]) if "content-length" in connection.headers else -1
+    there = len(received) - end - 4
+    if not 0 <= there <= length <= exchange.most:
+        raise ValueError("the length is not known, or too large, or more came")
+    into = exchange.into
+    content = bytearray(length) if into is None or len(into) != length else into
+    content[:there] = received[end + 4 :]
+    connection.received, connection.filled = content, there
+    return True
 
 
 def _end(exchange: Exchange) -> None:

@@ -8,6 +8,8 @@ import re
 import zlib
 from collections.abc import Mapping
 
+from dr_toolkit.buckets.signing import Content
+
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _RESULT = re.compile(rb"\s*(?:<\?xml[^>]*>)?\s*<(\w+Result)\b")
 _ENCRYPTION = "x-amz-server-side-encryption"
@@ -38,7 +40,7 @@ def states_md5(etag: str, headers: Mapping[str, str]) -> bool:
     )
 
 
-def is_false(content: bytes | bytearray, size: int, etag: str, headers: Mapping[str, str]) -> bool:
+def is_false(content: Content, size: int, etag: str, headers: Mapping[str, str]) -> bool:
     """Whether content is certainly not that of the object: all of it was read, and its ETag says otherwise."""
     return (
         len(content) == size
@@ -47,7 +49,7 @@ def is_false(content: bytes | bytearray, size: int, etag: str, headers: Mapping[
     )
 
 
-def sealed(content: bytes | bytearray) -> dict[str, str]:
+def sealed(content: Content) -> dict[str, str]:
     """A header by which a server refuses content that was changed on its way. Servers that do not know it ignore it.
 
     Not every server compares the digest that is signed; and where objects are locked, Amazon demands a checksum.

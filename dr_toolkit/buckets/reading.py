@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -11,6 +12,11 @@ from dr_toolkit.buckets import facts, providers
 from dr_toolkit.buckets.client import THREADS, Bucket, Got
 from dr_toolkit.buckets.lane import Exchange, Lane
 from dr_toolkit.buckets.listing import Listed
+
+RANGE = 4 << 20
+"""Bytes of one request at most."""
+_WORTH_KEEPING = 1 << 20
+"""Memory for less comes out of the heap, and costs next to nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +28,7 @@ class Part:
     start: int
     length: int
     exchange: Exchange | None = None
+    memory: bytearray | None = field(default=None, repr=False)
     patient: Future[Got] | None = field(default=None, repr=False)
 
     def result(self) -> Got:
@@ -43,6 +50,12 @@ class Part:
         assert self.patient is not None  # noqa: S101  # for the type checker: it was just asked
         return self.patient.result()
 
+    def done_with(self) -> None:
+        """Nobody looks at the content any more, which has come: its memory may be used again."""
+        if self.memory is not None and self.exchange is None:
+            self.reader.free.append(self.memory)
+            self.memory = None
+
     def ask_patiently(self) -> None:
         """Ask in a thread that knows about retries and errors."""
         self.patient = self.reader.pool.submit(self.reader.bucket.read, self.listed, self.start, self.length)
@@ -61,6 +74,7 @@ class Reader:
         self.tags = tags
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="drctl-object")
         self.lane: Lane = bucket.lane()
+        self.free: deque[bytearray] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +93,15 @@ class Reader:
         except ValueError:
             part.ask_patiently()
             return part
-        part.exchange = Exchange(head, most=length + 1, on_failure=part.ask_patiently)
+        part.exchange = Exchange(
+            head, most=length + 1, into=self._memory(part), on_failure=part.ask_patiently
+        )
         self.lane.start(part.exchange)
         return part
+
+    def _memory(self, part: Part) -> memoryview | None:
+        """Memory that is used again: new pages for every range took more time than receiving it."""
+        if not _WORTH_KEEPING <= part.length <= RANGE:
+            return None
+        part.memory = self.free.pop() if self.free else bytearray(RANGE)
+        return memoryview(part.memory)[: part.length]

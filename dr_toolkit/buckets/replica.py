@@ -12,11 +12,13 @@ from typing import Any
 from blake3 import blake3
 
 from dr_toolkit.buckets import facts
-from dr_toolkit.buckets.client import PART, Bucket, part_size
+from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
+from dr_toolkit.buckets.part_sizes import PART, part_size
 from dr_toolkit.buckets.replica_plan import RECORD, SIZE, TARGET, Held, Step, shown
 from dr_toolkit.buckets.replica_quick import WINDOW, Lanes, Outcome, Task
+from dr_toolkit.buckets.signing import Content
 from dr_toolkit.errors import SourceError
 from dr_toolkit.log import NoProgress, Progress
 from dr_toolkit.repository.writer import Carried, SnapshotWriter
@@ -261,7 +263,7 @@ def _stream(route: Route, listed: Listed, progress: Progress) -> dict[str, Any]:
     first = route.source.read(listed, 0, min(size, listed.size))
     first.meta.update(_tags(route, listed.key))
 
-    def parts() -> Iterator[bytes | bytearray]:
+    def parts() -> Iterator[Content]:
         hasher.update(first.content)
         progress.advance(len(first.content))
         yield first.content

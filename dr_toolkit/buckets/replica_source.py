@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from dr_toolkit.buckets.client import PART, Bucket
+from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
+from dr_toolkit.buckets.part_sizes import PART
 from dr_toolkit.buckets.reading import Part, Reader
 from dr_toolkit.buckets.replica_plan import SIZE, TARGET
 from dr_toolkit.buckets.restore import Names
@@ -68,9 +69,11 @@ class ReplicaSource:
         if part is None:
             return info, None
         try:
-            return info, bytes(part.result().content)
+            content = bytes(part.result().content)
         except Changed:
             raise self._altered(info) from None
+        part.done_with()
+        return info, content
 
     def _listed(self, info: EntryInfo) -> Listed:
         size, etag, modified = info.meta[TARGET]

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any, Literal
 
 from dr_toolkit.buckets import facts
-from dr_toolkit.buckets.client import PART, Bucket, part_size
+from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.listing import Listing
+from dr_toolkit.buckets.part_sizes import PART, part_size
 from dr_toolkit.buckets.sending import CONNECTIONS, SMALL, Sender, Sent
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.entries import BulkSource, EntryInfo, EntrySource

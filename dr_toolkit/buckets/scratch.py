@@ -18,7 +18,7 @@ from dr_toolkit.buckets import facts
 from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed, Listing
-from dr_toolkit.buckets.reading import Part, Reader
+from dr_toolkit.buckets.reading import RANGE, Part, Reader
 from dr_toolkit.errors import DrctlError, SourceError, TargetError
 from dr_toolkit.repository.entries import EntryInfo, EntrySource
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 LEFT = timedelta(days=1)
 """A scratch bucket that is older was left by a verification that was killed."""
-RANGE = 4 << 20
 AHEAD = 64
 _AHEAD_BYTES = 32 << 20
 _TEXTS = ("type", "encoding", "disposition", "language", "cache", "expires")
@@ -172,6 +171,7 @@ def _differences(bucket: Bucket, asked: _Asked) -> list[str]:
     try:
         got = asked.part.result()
         hasher = blake3(got.content)
+        asked.part.done_with()
         for start in range(RANGE, listed.size, RANGE):
             hasher.update(bucket.read(listed, start, min(RANGE, listed.size - start)).content)
     except Changed:

@@ -16,6 +16,7 @@ from typing import Any, Generic, Self, TypeVar
 from dr_toolkit.buckets.client import Bucket, seen
 from dr_toolkit.buckets.lane import Exchange, Lane, Reply
 from dr_toolkit.buckets.listing import Listed
+from dr_toolkit.buckets.signing import Content
 
 CONNECTIONS = 32
 THREADS = 8
@@ -101,7 +102,7 @@ class Sender:
         for pool in (self.pool, self._large):
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def write(self, key: str, content: bytes | bytearray, meta: Mapping[str, Any]) -> Sent[str]:
+    def write(self, key: str, content: Content, meta: Mapping[str, Any]) -> Sent[str]:
         """Write a small object; the result is the id of the new version, empty without versioning."""
         sent = Sent(self, _version, lambda: self.bucket.write(key, content, meta))
         try:

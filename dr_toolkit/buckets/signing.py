@@ -19,6 +19,10 @@ EMPTY = hashlib.sha256(b"").hexdigest()
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
+Content = bytes | bytearray | memoryview
+"""Of an object, or a part of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Moment:
     """What stays the same for a second: the credentials of now, the time, and the key made of both."""
@@ -52,7 +56,7 @@ class Signer:
         path: str,
         query: str = "",
         headers: Iterable[tuple[str, str]] = (),
-        content: bytes | bytearray | None = None,
+        content: Content | None = None,
     ) -> bytes:
         """A request's first line and headers, up to the empty line.
 
@@ -81,7 +85,7 @@ class Signer:
         path: str,
         query: str = "",
         headers: Iterable[tuple[str, str]] = (),
-        content: bytes | bytearray | None = None,
+        content: Content | None = None,
     ) -> list[tuple[str, str]]:
         """The same as names and values, without what HTTP itself wants to know."""
         now = self._now()

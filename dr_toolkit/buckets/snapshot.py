@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,15 +16,15 @@ from dr_toolkit.buckets.client import THREADS, Bucket, Got
 from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed
 from dr_toolkit.buckets.merging import Read, Same
-from dr_toolkit.buckets.reading import Part, Reader
+from dr_toolkit.buckets.reading import RANGE, Part, Reader
 from dr_toolkit.errors import SourceError
 from dr_toolkit.repository.entries import EntryInfo
 from dr_toolkit.repository.writer import Carried, SnapshotWriter
 
-RANGE = 4 << 20
-"""Bytes of one request at most."""
-AHEAD_BYTES = 48 << 20
-"""Content that is fetched or on its way at most."""
+AHEAD_BYTES = 24 << 20
+"""Content of the objects after the one that is being written that is fetched or on its way at most."""
+AHEAD_RANGES = 6
+"""Ranges of the object that is being written that are fetched or on their way at most."""
 AHEAD = 4 * THREADS
 _ATTEMPTS = 5
 _RECORD_BYTES = 700
@@ -188,7 +189,7 @@ def _write(
         return
     for _attempt in range(_ATTEMPTS):
         try:
-            first = step.parts.popleft().result()
+            first = step.parts[0].result()
         except Changed:
             # What was listed with its version is that moment's: what is there now is later.
             now = None if step.listed.version else reading.bucket.head(step.listed.key)
@@ -211,19 +212,19 @@ def _write_parts(
     done: Read,
     on_bytes: Callable[[int, int], None],
 ) -> None:
-    hasher, got, ranges = blake3(), first, iter(step.ranges[2:])
+    hasher, got, ranges = blake3(), first, iter(step.ranges[len(step.parts) :])
     writer.begin(step.listed.key, facts.KIND)
     while True:
+        for following in itertools.islice(ranges, AHEAD_RANGES - len(step.parts)):
+            step.parts.append(reading.ask(step.listed, *following))
         hasher.update(got.content)
         writer.write(got.content)
         on_bytes(len(got.content), 0)
-        following = next(ranges, None)
-        if following is not None:
-            step.parts.append(reading.ask(step.listed, *following))
+        step.parts.popleft().done_with()
         if not step.parts:
             break
         try:
-            got = step.parts.popleft().result()
+            got = step.parts[0].result()
         except Changed:
             done.torn.append(step.listed.key)
             writer.end({facts.CHANGED: True})

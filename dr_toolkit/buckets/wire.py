@@ -16,7 +16,7 @@ import urllib3
 
 from dr_toolkit.buckets import rights
 from dr_toolkit.buckets.lane import Lane
-from dr_toolkit.buckets.signing import Signer
+from dr_toolkit.buckets.signing import Content, Signer
 
 if TYPE_CHECKING:
     from dr_toolkit.repository.s3_settings import S3Settings
@@ -80,7 +80,7 @@ class Wire:
         method: str,
         key: str,
         headers: Mapping[str, str],
-        body: bytes | bytearray = b"",
+        body: Content = b"",
         query: str = "",
     ) -> Answer:
         """Send one request about one object; about the bucket itself where the key is empty.
@@ -100,7 +100,7 @@ class Wire:
         answer = self._pool.urlopen(
             method,
             f"{path}?{query}" if query else path,
-            body=bytes(content) if isinstance(content, bytearray) else content,
+            body=content if content is None or isinstance(content, bytes) else bytes(content),
             headers=dict(self._signer.headers(method, path, query, headers.items(), content)),
             redirect=False,
             decode_content=False,
@@ -113,7 +113,7 @@ class Wire:
         method: str,
         key: str,
         headers: Mapping[str, str],
-        content: bytes | bytearray | None = None,
+        content: Content | None = None,
         query: str = "",
     ) -> bytes:
         """A signed request as a lane takes it.

@@ -19,10 +19,11 @@ from moto.server import ThreadedMotoServer
 from devstack.s3_proxy import CUT, S3Proxy, error
 from dr_toolkit import errors
 from dr_toolkit.buckets import facts
-from dr_toolkit.buckets.client import Bucket, part_size
+from dr_toolkit.buckets.client import Bucket
 from dr_toolkit.buckets.failures import Changed
 from dr_toolkit.buckets.listing import Listed, Listing, Page, page_problem
 from dr_toolkit.buckets.merging import mass_change
+from dr_toolkit.buckets.part_sizes import part_size
 from dr_toolkit.repository.s3_settings import S3Settings
 from tests.bucket_site import DRCTL, HEADERS, Site, fill
 
