@@ -58,7 +58,7 @@ def main() -> None:
 def _measure(root: Path, pages: int, share: float) -> None:
     (root / "drctl.yaml").write_text(_CONFIG.format(root=root))
     for role in ("write", "read"):
-        key_file.generate(root / f"{role}.key")
+        key_file.generate(str(root / f"{role}.key"))
     config = load(root / "drctl.yaml")
     initialise.run(config)
     chance = random.Random(5)

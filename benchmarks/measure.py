@@ -143,6 +143,7 @@ def _start(
     commands: Sequence[Sequence[str]], env: Mapping[str, str], out: Any, complaints: Any, user: str | None
 ) -> list[subprocess.Popen[bytes]]:
     running: list[subprocess.Popen[bytes]] = []
+    group = pwd.getpwnam(user).pw_gid if user else None
     for number, command in enumerate(commands):
         last = number == len(commands) - 1
         process = subprocess.Popen(
@@ -152,7 +153,9 @@ def _start(
             stdout=out if last else subprocess.PIPE,
             stderr=complaints,
             cwd="/",
-            **({"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}),
+            user=user,
+            group=group,
+            extra_groups=[] if user else None,
         )
         if running and (pipe := running[-1].stdout) is not None:
             pipe.close()  # the next one has it

@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
         sys.stderr.write(f"cannot prepare the start of {program}: {error.strerror}\n")
         sys.exit(_CANNOT_PREPARE)
     try:
-        os.execve(program, argv, _environment())  # noqa: S606 - a list, from process.py
+        os.execve(program, argv, _environment())  # noqa: S606 - a list, from process/
     except OSError as error:
         sys.stderr.write(f"cannot start {program}: {error.strerror}\n")
         sys.exit(_CANNOT_START)

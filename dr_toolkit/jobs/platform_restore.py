@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -120,18 +120,12 @@ def plan(
     name, chosen = choose(config, repository, stock, point=point, at=at)
     finished = _finished(config, journal_of(name), chosen) if resume else frozenset()
     seconds, instead = measured(stock), taken_from(chosen, _endpoints(config))
-    steps = [
-        _step(
-            config,
-            repository,
-            snapshot,
-            finished,
-            seconds.get(snapshot.header.component),
-            namespace,
-            instead.get(snapshot.header.component),
-        )
-        for snapshot in in_order(chosen)
-    ]
+    steps = []
+    for snapshot in in_order(chosen):
+        component = snapshot.header.component
+        over = _passed_over(config, snapshot, finished, instead.get(component))
+        step = _step(config, repository, snapshot, namespace) if over is None else over
+        steps.append(replace(step, seconds=seconds.get(component)))
     times = [s.snapshot.header.moment for s in steps]
     return Plan(name, tuple(steps), (max(times) - min(times)).total_seconds(), tuple(rest))
 
@@ -334,26 +328,24 @@ def _at(config: Config, snapshots: Sequence[Snapshot], at: datetime) -> list[Sna
     ]
 
 
-def _step(
-    config: Config,
-    repository: Repository,
-    found: Snapshot,
-    finished: frozenset[tuple[str, str]],
-    seconds: float | None,
-    namespace: str | None,
-    same: str | None,
-) -> Step:
+def _passed_over(
+    config: Config, found: Snapshot, finished: frozenset[tuple[str, str]], same: str | None
+) -> Step | None:
+    """The step of a snapshot that is not restored, with the reason; None for one that is."""
     name, kind = found.header.component, found.header.kind
     if (name, found.id) in finished:
-        return Step(name, kind, found, None, "done by an earlier run", seconds=seconds)
+        return Step(name, kind, found, None, "done by an earlier run")
     if name not in config.components:
         hint = "configure it, or restore it by hand"
-        return Step(name, kind, found, None, "it is not configured here", hint, seconds)
+        return Step(name, kind, found, None, "it is not configured here", hint)
     if same is not None:
         hint = f"if that is wanted, afterwards: drctl restore {name}"
-        return Step(
-            name, kind, found, None, f'its bucket comes back from the snapshot of "{same}"', hint, seconds
-        )
+        return Step(name, kind, found, None, f'its bucket comes back from the snapshot of "{same}"', hint)
+    return None
+
+
+def _step(config: Config, repository: Repository, found: Snapshot, namespace: str | None) -> Step:
+    name, kind = found.header.component, found.header.kind
     try:
         # Of releases and Secrets a report is made: what differs from the live ones. Installing is a person's.
         request = Request(name, found.id, diff=kind == "helm", namespace=namespace)
@@ -362,8 +354,8 @@ def _step(
         # A usage error: it needs to be told where to, which is a person's decision. For a report nothing else waits.
         if kind not in REPORTED and not isinstance(error, errors.UsageError):
             raise
-        return Step(name, kind, found, None, error.message, error.hint, seconds)
-    return Step(name, kind, found, prepared, seconds=seconds)
+        return Step(name, kind, found, None, error.message, error.hint)
+    return Step(name, kind, found, prepared)
 
 
 def measured(stock: inspect.Inventory) -> Mapping[str, float]:

@@ -11,38 +11,24 @@ the process; so every program is started by one thread of this module that lives
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import io
 import os
-import pwd
-import queue
 import shutil
 import signal
 import subprocess
-import sys
-import termios
 import threading
-import weakref
-from array import array
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, BinaryIO, Self, cast
+from typing import BinaryIO, Self, cast
 
-from dr_toolkit import _exec, clock, log
+from dr_toolkit import log
 from dr_toolkit.errors import ProgramError
+from dr_toolkit.process import starting, streams
+from dr_toolkit.process.starting import end_all
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+__all__ = ["Completed", "Pipe", "end_all", "find_program", "run"]
 
-_log = log.get("process")
-
-_PIPE_BYTES = 1 << 20
-_BUFFER_BYTES = 256 << 10
-_WORTH_READING = 256 << 10
-_MOMENT_S = 0.002
 _TAIL_BYTES = 16 << 10
 _LINE_CHARACTERS = 300
 _GRACE_SECONDS = 5.0
@@ -84,12 +70,12 @@ def run(  # noqa: D417 - env, user and cwd are those of Pipe
     Raises:
         ProgramError: not found, not startable, out of time, or (with ``check``) an exit status other than 0.
     """
-    popen = _start(argv, env=env, user=user, cwd=cwd, stdin=input is not None, stdout=True)
+    popen = starting.start(argv, env=env, user=user, cwd=cwd, stdin=input is not None, stdout=True)
     try:
         stdout, stderr = popen.communicate(input, timeout)
     except subprocess.TimeoutExpired as error:
         raise ProgramError(
-            f'"{_name(argv)}" did not end within {timeout:g} s',
+            f'"{starting.name_of(argv)}" did not end within {timeout:g} s',
             hint="rerun with -vv to see how it was started",
         ) from error
     finally:
@@ -139,11 +125,11 @@ class Pipe:
     ) -> None:
         self._argv = tuple(argv)
         self._end_signal = end_signal
-        self._popen = _start(
+        self._popen = starting.start(
             argv, env=env, user=user, cwd=cwd, stdin=stdin, stdout=stdout, end_signal=end_signal, bulk=bulk
         )
         self.stdin = cast("BinaryIO | None", self._popen.stdin)
-        self.stdout = _gathered(self._popen.stdout)
+        self.stdout = streams.gathered(self._popen.stdout)
         self.pid: int = self._popen.pid
         self._tail = bytearray()
         self._drain = threading.Thread(target=self._read_stderr, name=f"stderr-{self.pid}", daemon=True)
@@ -197,7 +183,7 @@ class Pipe:
     def _close(self) -> None:
         self._drain.join(timeout=1.0)
         for stream in (self.stdin, self.stdout):
-            _close_stream(stream)
+            streams.close(stream)
 
     def _read_stderr(self) -> None:
         stream = self._popen.stderr
@@ -220,178 +206,6 @@ def find_program(name: str, directories: Sequence[str]) -> str | None:
     return shutil.which(name)
 
 
-_running: weakref.WeakKeyDictionary[subprocess.Popen[bytes], signal.Signals] = weakref.WeakKeyDictionary()
-_running_lock = threading.Lock()
-
-
-def end_all() -> None:
-    """Ask every program of this process to end, for threads that wait for one and that no signal reaches. Waits for none."""
-    with _running_lock:
-        programs = list(_running.items())
-    for popen, number in programs:
-        with contextlib.suppress(ProcessLookupError):
-            popen.send_signal(number)  # does nothing once it ended
-
-
-class _Starter:
-    """The thread that starts every program, because Linux ties a program's life to the thread that started it."""
-
-    def __init__(self) -> None:
-        self._tasks: queue.SimpleQueue[
-            tuple[Future[subprocess.Popen[bytes]], Callable[[], subprocess.Popen[bytes]]]
-        ]
-        self._tasks = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def start(self, task: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="program-starter", daemon=True)
-                self._thread.start()
-        future: Future[subprocess.Popen[bytes]] = Future()
-        self._tasks.put((future, task))
-        return future.result()
-
-    def _serve(self) -> None:
-        while True:
-            future, task = self._tasks.get()
-            try:
-                future.set_result(task())
-            except (OSError, ValueError, subprocess.SubprocessError) as error:
-                future.set_exception(error)
-            del future, task
-
-
-_starter = _Starter()
-
-
-def _start(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str] | None,
-    user: str | None,
-    cwd: str | None,
-    stdin: bool,
-    stdout: bool,
-    end_signal: signal.Signals = signal.SIGTERM,
-    bulk: bool = False,
-) -> subprocess.Popen[bytes]:
-    environment = dict(os.environ if env is None else env)
-    program = shutil.which(argv[0], path=environment.get("PATH", os.defpath))
-    if program is None:
-        raise ProgramError(
-            f'program "{argv[0]}" not found', hint=f'install it, or name its directory, for "{_name(argv)}"'
-        )
-    wrapper = [
-        sys.executable,
-        "-I",
-        "-S",
-        _exec.__file__,
-        str(os.getpid()),
-        str(int(end_signal)),
-        _identity(user),
-        *(_buffered(program, argv, environment) if bulk else (program, *argv)),
-    ]
-
-    def task() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            wrapper,
-            env=_wrapped(environment),
-            cwd=cwd,
-            bufsize=_BUFFER_BYTES,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    try:
-        popen = _starter.start(task)
-    except (OSError, ValueError) as error:
-        raise ProgramError(f'"{_name(argv)}" could not be started: {error}') from error
-    with _running_lock:
-        _running[popen] = end_signal
-    for stream in (popen.stdin, popen.stdout):
-        _enlarge(stream)
-    _log.debug("program started", pid=popen.pid, argv=list(argv))
-    return popen
-
-
-def _buffered(program: str, argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """The program and its arguments, behind coreutils' ``stdbuf`` where that is installed.
-
-    The C library gives a pipe a buffer of 4 KiB. A dump of a gigabyte is then a quarter of a million calls for the program, and as many
-    wake-ups of the reader.
-    """
-    stdbuf = shutil.which("stdbuf", path=environment.get("PATH", os.defpath))
-    if stdbuf is None:
-        return [program, *argv]
-    return [stdbuf, "stdbuf", f"--output={_BUFFER_BYTES}", program, *argv[1:]]
-
-
-def _wrapped(environment: Mapping[str, str]) -> dict[str, str]:
-    """The program's environment, packed for the wrapper, which itself needs only the libraries that we run with."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith("LD_")}
-    return ours | {_exec.CARRIED + name: value for name, value in environment.items()}
-
-
-def _identity(user: str | None) -> str:
-    """The user as the wrapper takes it: ``-`` when nothing is to change."""
-    if user is None:
-        return "-"
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError as error:
-        raise ProgramError(f'there is no user "{user}" on this machine') from error
-    if entry.pw_uid == os.geteuid():
-        return "-"
-    if os.geteuid() != 0:
-        raise ProgramError(f'only root can start a program as user "{user}"')
-    groups = os.getgrouplist(user, entry.pw_gid)
-    return f"{entry.pw_uid}:{entry.pw_gid}:{','.join(map(str, groups))}"
-
-
-def _enlarge(stream: IO[bytes] | None) -> None:
-    """A pipe of 1 MiB instead of 64 KiB means fewer switches between the program and us."""
-    if stream is not None and sys.platform == "linux":
-        with contextlib.suppress(OSError):  # over the machine's limit for one user: slower, not wrong
-            fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-class _Gathering(io.RawIOBase):
-    """Reads a pipe in large pieces, giving the program a moment to fill it.
-
-    PostgreSQL's programs write 4 KiB at a time. A reader that waits in ``read`` is woken by each of them, which costs both sides
-    more than the copying: a third of what reading a dump takes.
-    """
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._waiting = array("i", [0])
-
-    def readable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def readinto(self, buffer: Buffer, /) -> int:
-        view = memoryview(buffer)
-        fcntl.ioctl(self.fileno(), termios.FIONREAD, self._waiting)
-        if self._waiting[0] < min(len(view), _WORTH_READING):
-            clock.sleep(_MOMENT_S)
-        return os.readv(self.fileno(), [view])
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
-
-
-def _gathered(stream: IO[bytes] | None) -> BinaryIO | None:
-    return io.BufferedReader(_Gathering(stream), _BUFFER_BYTES) if stream is not None else None
-
-
 def _end(popen: subprocess.Popen[bytes], number: signal.Signals) -> None:
     if popen.poll() is not None:
         return
@@ -406,17 +220,7 @@ def _end(popen: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 def _close(popen: subprocess.Popen[bytes]) -> None:
     for stream in (popen.stdin, popen.stdout, popen.stderr):
-        _close_stream(stream)
-
-
-def _close_stream(stream: IO[bytes] | None) -> None:
-    if stream is not None:
-        with contextlib.suppress(OSError):
-            stream.close()
-
-
-def _name(argv: Sequence[str]) -> str:
-    return Path(argv[0]).name
+        streams.close(stream)
 
 
 def _text(data: bytes) -> str:
@@ -424,7 +228,7 @@ def _text(data: bytes) -> str:
 
 
 def _failure(argv: Sequence[str], status: int, stderr: str) -> ProgramError:
-    name = _name(argv)
+    name = starting.name_of(argv)
     if status < 0:
         how = f"was ended by signal {-status} ({signal.Signals(-status).name})"
     else:

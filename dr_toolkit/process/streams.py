@@ -1,0 +1,70 @@
+"""A program's pipes: large, read in large pieces, closed without complaint."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import sys
+import termios
+from array import array
+from typing import IO, TYPE_CHECKING, BinaryIO
+
+from dr_toolkit import clock
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+BUFFER_BYTES = 256 << 10
+_PIPE_BYTES = 1 << 20
+_WORTH_READING = 256 << 10
+_MOMENT_S = 0.002
+
+
+def enlarge(stream: IO[bytes] | None) -> None:
+    """A pipe of 1 MiB instead of 64 KiB means fewer switches between the program and us."""
+    if stream is not None and sys.platform == "linux":
+        with contextlib.suppress(OSError):  # over the machine's limit for one user: slower, not wrong
+            fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+class _Gathering(io.RawIOBase):
+    """Reads a pipe in large pieces, giving the program a moment to fill it.
+
+    PostgreSQL's programs write 4 KiB at a time. A reader that waits in ``read`` is woken by each of them, which costs both sides
+    more than the copying: a third of what reading a dump takes.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._waiting = array("i", [0])
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        fcntl.ioctl(self.fileno(), termios.FIONREAD, self._waiting)
+        if self._waiting[0] < min(len(view), _WORTH_READING):
+            clock.sleep(_MOMENT_S)
+        return os.readv(self.fileno(), [view])
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def gathered(stream: IO[bytes] | None) -> BinaryIO | None:
+    """The pipe's reading end, with a buffer; ``None`` where there is none."""
+    return io.BufferedReader(_Gathering(stream), BUFFER_BYTES) if stream is not None else None
+
+
+def close(stream: IO[bytes] | None) -> None:
+    """Close a stream, if there is one; what its other end thinks of that is its own."""
+    if stream is not None:
+        with contextlib.suppress(OSError):
+            stream.close()
