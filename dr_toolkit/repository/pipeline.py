@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 from dr_toolkit import errors
 from dr_toolkit.repository import crypto, records, zstd
 from dr_toolkit.repository.entries import EntryInfo
-from dr_toolkit.repository.filling import SEGMENT, Buffers, Open, Piece
+from dr_toolkit.repository.filling import SEGMENT, Buffers, Hole, Keep, New, Open, Piece, spread
 from dr_toolkit.repository.known import Known, Place, place_of
 from dr_toolkit.repository.pack_output import PackOutput
 from dr_toolkit.repository.record_spool import RecordSink
@@ -63,24 +63,6 @@ class CarryParts:
     """Records of the parent that lie beside each other, taken over as they are."""
 
     part: Part
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """A part of the parent's entry of the same path that is taken over, at the same place."""
-
-    entry: Open
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Hole:
-    """Zero bytes."""
-
-    entry: Open
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,31 +235,40 @@ class Stages:
             self._tree.add(path, extent.offset, extent)
 
     def _settle_batch(self, batch: _Batch) -> None:
-        piece, offset = batch.piece, batch.piece.offset
-        for chunk, (chunk_id, known, frame) in zip(piece.chunks, self._placed(batch), strict=True):
-            place, length = known, len(chunk) - piece.skip
+        piece, places = batch.piece, list[tuple[bytes, Place]]()
+        lengths = [len(chunk) - piece.skip for chunk in piece.chunks]
+        offset = piece.offset
+        for length, (chunk_id, known, frame) in zip(lengths, self._placed(batch), strict=True):
+            place = known
             if place is None and batch.hashed is not None:
                 place = self._find(piece, chunk_id)  # stored since it was looked up, by an entry nearby
             if place is None:
-                place = self._output.add(chunk_id, len(chunk), frame, piece.path, offset)
+                place = self._output.add(chunk_id, length + piece.skip, frame, piece.path, offset)
                 self.bytes_new += length
                 if not piece.skip:
                     self._known.remember(chunk_id, place)
             self._output.use(place, self._known.size_of(place.pack))
+            places.append((chunk_id, place))
+            offset += length
+        self._buffers.give_back(piece.buffer)
+        for part in spread(piece.laid or [New(piece.offset, piece.size)], lengths):
+            if isinstance(part, Keep | Hole):
+                self._settle(part)
+                continue
+            new, number, at = part
+            chunk_id, place = places[number]
             extent = Extent(
-                offset,
-                length,
+                new.offset,
+                new.length,
                 chunk_id,
-                piece.skip,
+                at + piece.skip,
                 place.chunk_length,
                 place.pack,
                 place.frame,
                 place.offset,
                 place.length,
             )
-            self._tree.add(piece.path, offset, extent)
-            offset += length
-        self._buffers.give_back(piece.buffer)
+            self._tree.add(piece.path, new.offset, extent)
 
     def _placed(self, batch: _Batch) -> Iterator[tuple[bytes, Place | None, bytes]]:
         """Each chunk's id, its place where it is known, else its frame."""

@@ -13,9 +13,9 @@ from dr_toolkit import __version__, clock, errors
 from dr_toolkit.repository import known, layout, records, snapshot, stretches
 from dr_toolkit.repository.catalog import PageStore, TreeWriter
 from dr_toolkit.repository.entries import Cutting, EntryInfo
-from dr_toolkit.repository.filling import Buffers, Filler, Open
+from dr_toolkit.repository.filling import Buffers, Filler, Hole, Keep, Open
 from dr_toolkit.repository.pack_output import PackOutput
-from dr_toolkit.repository.pipeline import Carry, CarryParts, End, Hole, Keep, Pipeline, Stages
+from dr_toolkit.repository.pipeline import Carry, CarryParts, End, Pipeline, Stages
 from dr_toolkit.repository.record_spool import RecordSpool
 from dr_toolkit.repository.records import Extent, Zeros
 from dr_toolkit.repository.repository import Repository
@@ -195,22 +195,26 @@ class SnapshotWriter:
 
     def keep(self, length: int) -> None:
         """See ``OverlaySink``."""
-        entry = self._passed(length)
-        if length:
-            self._pipeline.add(Keep(entry, entry.size - length, length))
+        entry = self._current()
+        self._between(entry, Keep(entry, entry.size, length))
 
     def zeros(self, length: int) -> None:
         """See ``OverlaySink``."""
-        entry = self._passed(length)
-        if length:
-            self._pipeline.add(Hole(entry, entry.size - length, length))
-
-    def _passed(self, length: int) -> Open:
         entry = self._current()
-        self._filler.finish(entry)
-        entry.size += length
-        entry.handed += length
-        return entry
+        self._between(entry, Hole(entry, entry.size, length))
+
+    def _between(self, entry: Open, part: Keep | Hole) -> None:
+        """Content that waits shares its chunk with what comes after the part: a page by itself would be a chunk by itself."""
+        if not part.length:
+            return
+        if entry.cutting == "private":
+            self._filler.finish(entry)
+        if self._filler.waiting:
+            entry.gap(part, self._filler.waiting)
+            return
+        entry.size += part.length
+        entry.handed = entry.size
+        self._pipeline.add(part)
 
     def note(self, name: str, content: bytes) -> None:
         """Keep what the next backup must read, beside the snapshot (docs/format.md, section 9)."""
