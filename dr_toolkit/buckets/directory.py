@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from blake3 import blake3
@@ -17,13 +18,15 @@ from blake3 import blake3
 from dr_toolkit.buckets import facts
 from dr_toolkit.errors import TargetError
 from dr_toolkit.log import Progress
-from dr_toolkit.repository.entries import EntryInfo, EntrySource
+from dr_toolkit.repository.entries import BulkSource, EntryInfo, EntrySource
 
 INDEX = "%objects.jsonl"
 """Beside the files: one line for each with its key, place and metadata. No key can have this place."""
 _ESCAPED = re.compile(r"[%\x00-\x1f\x7f]")
 _LONGEST = 255
 _KEPT = 160
+_SMALL = 1 << 20
+"""Objects up to this size are fetched together: many lie in one chunk, and one by one each would fetch and open the whole of it."""
 
 
 def safe_path(key: str) -> str:
@@ -58,7 +61,7 @@ def places(source: EntrySource, prefix: str) -> Iterator[tuple[EntryInfo, str]]:
         yield info, f"{path}%" if path in directories else path
 
 
-def write(source: EntrySource, directory: Path, prefix: str, progress: Progress) -> int:
+def write(source: BulkSource, directory: Path, prefix: str, progress: Progress) -> int:
     """Write all objects below a prefix into an empty directory, and the index.
 
     Returns:
@@ -72,8 +75,9 @@ def write(source: EntrySource, directory: Path, prefix: str, progress: Progress)
         check_empty(directory)
         count = 0
         with (directory / INDEX).open("x", encoding="utf-8") as index:
-            for info, path in places(source, prefix):
-                _write_one(source, info, directory / path, progress)
+            for info, path, content in _contents(source, prefix):
+                pieces = source.read(info.path) if content is None else (content,)
+                _write_one(pieces, directory / path, progress)
                 row = {"key": info.path, "file": path, "size": info.size, **info.meta}
                 index.write(json.dumps(row, ensure_ascii=True) + "\n")
                 count += 1
@@ -121,11 +125,24 @@ def compare(source: EntrySource, directory: Path, prefix: str = "") -> tuple[int
     return count, failures
 
 
-def _write_one(source: EntrySource, info: EntryInfo, target: Path, progress: Progress) -> None:
+def _contents(source: BulkSource, prefix: str) -> Iterator[tuple[EntryInfo, str, bytes | None]]:
+    """Each restorable object with the path of its file and its content; None of a large one."""
+    paths: deque[str] = deque()
+
+    def wanted() -> Iterator[EntryInfo]:
+        for info, path in places(source, prefix):
+            paths.append(path)
+            yield info
+
+    for info, content in source.read_many(wanted(), _SMALL):
+        yield info, paths.popleft(), content
+
+
+def _write_one(pieces: Iterable[bytes], target: Path, progress: Progress) -> None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        for piece in source.read(info.path):
+        for piece in pieces:
             file.write(piece)
             progress.advance(len(piece))
     progress.advance(0, 1)
