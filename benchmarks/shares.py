@@ -1,13 +1,25 @@
-"""Whose time a run's time is: every tenth of a second is divided among those who used the processor in it, by how much they used.
+"""Whose time a run's time is, looked at every 5 ms by the kernel's own count of each process's processor time, which is in nanoseconds.
 
-drctl is its own process alone. Programs that it starts (``pg_dump``, ``pg_restore``, scratch servers) count as PostgreSQL. A tenth of a second in which none of
-them used the processor is waiting: for a disk, for a timer, for the cluster. The division does not depend on how busy the machine is with other things.
+What counts as what:
+
+- **drctl**: its own process with all its threads, the start of Python and its imports among them, and the Python that starts each program until
+  it has become that program (``dr_toolkit/_exec.py``).
+- **PostgreSQL**: the source's server, and all programs that drctl starts (``pg_dump``, ``initdb``, ``pg_restore``, scratch servers).
+- **S3**: the server, which has the bucket and the repository.
+- **waiting**: none of these used the processor: they waited for a disk, the network, a timer of somebody, or the cluster. The cluster is in no
+  group, because an idle API server uses the processor, too: what it takes from us can only be in here, or beside one of the others.
+
+Two answers come from that. ``shares`` divides each slice among those who used the processor in it, by how much they used: together with ``waiting``
+they are 1. ``alone`` is what the bar of the gate speaks of, the time that is *not* spent in PostgreSQL or S3: of each slice what drctl used, less what of it must have been
+beside another group's work. As little overlap as possible is assumed, so it can only be too large. What a process uses after the last look at it, and one that lives for less than
+a slice, is lost: mostly backends of PostgreSQL, and so to our disadvantage again. On a busy machine ``waiting`` also has the time in which somebody
+wanted a processor and got none; measure on a quiet one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -15,10 +27,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
-
-SLICE_SECONDS = 0.1
+SLICE_SECONDS = 0.005
 OURS, PROGRAMS, WAITING = "drctl", "PostgreSQL", "waiting"
+_STARTERS = ("python", "drctl")
+"""Names that a program's process has before it is that program."""
 
 
 @dataclass(slots=True)
@@ -29,30 +41,64 @@ class Divided:
         seconds: wall time.
         cpu: processor seconds by group.
         shares: of the wall time, by group; together 1.
+        alone: share of the wall time in which drctl used the processor, and nobody that it works with did.
         document: what drctl printed.
     """
 
     seconds: float = 0.0
     cpu: dict[str, float] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)
+    alone: float = 0.0
     document: dict[str, Any] = field(default_factory=dict)
 
 
-class _Group:
-    """The processor seconds of some processes since the last look, those that ended meanwhile left out."""
+class _Processes:
+    """All processes of the groups, found when they appear and kept until they end.
 
-    def __init__(self) -> None:
-        self._known: dict[int, float] = {}
+    Args:
+        first: the group of each first process; its descendants are of the same, those of drctl are programs.
+    """
 
-    def used(self, processes: Sequence[psutil.Process]) -> float:
-        total, now = 0.0, {}
-        for one in processes:
-            with contextlib.suppress(psutil.Error):
-                times = one.cpu_times()
-                now[one.pid] = times.user + times.system
-                total += max(0.0, now[one.pid] - self._known.get(one.pid, 0.0))
-        self._known = now
-        return total
+    def __init__(self, first: Mapping[int, str]) -> None:
+        self._group: dict[int, str] = dict(first)
+        self._used = {pid: _clock(pid) or 0.0 for pid in first}
+        self._seen: set[int] = set(first)
+        self._starting: set[int] = set()
+
+    def watch(self, pid: int, group: str) -> None:
+        """A new first process; what it has used so far counts."""
+        self._group[pid], self._used[pid] = group, 0.0
+        self._seen.add(pid)
+
+    def used(self) -> dict[str, float]:
+        """By group, since the last look."""
+        self._look()
+        found: dict[str, float] = {}
+        for pid, group in list(self._group.items()):
+            now = _clock(pid)
+            if now is None:
+                del self._group[pid], self._used[pid]
+                self._starting.discard(pid)
+                continue
+            name = OURS if pid in self._starting else group
+            found[name] = found.get(name, 0.0) + max(0.0, now - self._used[pid])
+            self._used[pid] = now
+        return found
+
+    def _look(self) -> None:
+        for pid in list(self._starting):
+            if not _stat(pid)[0].startswith(_STARTERS):
+                self._starting.discard(pid)
+        there = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        for pid in sorted(there - self._seen):
+            name, parent = _stat(pid)
+            if parent in self._group:
+                above = self._group[parent]
+                self._group[pid], self._used[pid] = PROGRAMS if above == OURS else above, 0.0
+                if above == OURS and name.startswith(_STARTERS):
+                    self._starting.add(pid)
+        self._seen &= there
+        self._seen |= there
 
 
 def run(
@@ -68,28 +114,23 @@ def run(
     Raises:
         SystemExit: it failed.
     """
-    found = Divided()
-    spent: dict[str, float] = dict.fromkeys([OURS, PROGRAMS, *servers, WAITING], 0.0)
-    found.cpu = dict.fromkeys([OURS, PROGRAMS, *servers], 0.0)
-    groups = {name: _Group() for name in (OURS, "programs", *servers)}
-    trees = {name: psutil.Process(pid()) for name, pid in servers.items()}
-    for name, first in trees.items():
-        groups[name].used(_tree(first))
+    processes = _Processes({pid: name for name, first in servers.items() if (pid := first()) is not None})
+    processes.used()  # finds what the servers have started by now
+    processes.used()
+    found = Divided(cpu=dict.fromkeys([OURS, PROGRAMS, *servers], 0.0))
+    spent: dict[str, float] = dict.fromkeys([*found.cpu, WAITING], 0.0)
+    alone = 0.0
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
         began = last = time.monotonic()
         process = subprocess.Popen([*command, "--output", "json"], env=dict(env), stdout=out, stderr=said)
-        ours = psutil.Process(process.pid)
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(SLICE_SECONDS)
-            used = {OURS: groups[OURS].used([ours]), PROGRAMS: groups["programs"].used(_tree(ours)[1:])}
-            for name, first in trees.items():
-                used[name] = used.get(name, 0.0) + groups[name].used(_tree(first))
-            now = time.monotonic()
-            _divide(spent, found.cpu, used, now - last)
+        processes.watch(process.pid, OURS)
+        while process.poll() is None:
+            time.sleep(SLICE_SECONDS)
+            used, now = processes.used(), time.monotonic()
+            for name, value in used.items():
+                found.cpu[name] += value
+            alone += divide(spent, used, now - last)
             last = now
-            if process.returncode is not None:
-                break
         found.seconds = last - began
         out.seek(0)
         said.seek(0)
@@ -98,23 +139,34 @@ def run(
         answer = out.read()
         found.document = json.loads(answer) if answer.startswith(b"{") else {}
     found.shares = {name: value / found.seconds for name, value in spent.items()}
+    found.alone = alone / found.seconds
     return found
 
 
-def _divide(
-    spent: dict[str, float], cpu: dict[str, float], used: Mapping[str, float], seconds: float
-) -> None:
+def divide(spent: dict[str, float], used: Mapping[str, float], seconds: float) -> float:
+    """Add one slice to what was spent, and say how much of it was drctl's alone. Pure but for ``spent``."""
     total = sum(used.values())
-    if total == 0:
-        spent[WAITING] += seconds
-        return
+    scale = min(1.0, seconds / total) if total else 0.0
     for name, value in used.items():
-        cpu[name] += value
-        spent[name] += seconds * value / total
+        spent[name] += value * scale
+    spent[WAITING] += max(0.0, seconds - total)
+    ours = used.get(OURS, 0.0)
+    return max(0.0, min(ours, seconds - min(seconds, total - ours)))
 
 
-def _tree(first: psutil.Process) -> list[psutil.Process]:
+def _clock(pid: int) -> float | None:
+    """The processor time of a whole process; None when it ended. The number is that of POSIX's ``clock_getcpuclockid``."""
     try:
-        return [first, *first.children(recursive=True)]
-    except psutil.Error:
-        return [first]
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return None
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """A process's name and its parent."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            head, _, tail = file.read().rpartition(")")
+    except OSError:
+        return "", 0
+    return head.partition("(")[2], int(tail.split()[1])
