@@ -25,10 +25,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 SLICE_SECONDS = 0.005
 OURS, PROGRAMS, WAITING = "drctl", "PostgreSQL", "waiting"
+_PROC = "/proc"
 _STARTERS = ("python", "drctl")
 """Names that a program's process has before it is that program."""
 
@@ -89,7 +91,7 @@ class _Processes:
         for pid in list(self._starting):
             if not _stat(pid)[0].startswith(_STARTERS):
                 self._starting.discard(pid)
-        there = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        there = {int(name) for name in os.listdir(_PROC) if name.isdigit()}  # noqa: PTH208  # 200 times a second
         for pid in sorted(there - self._seen):
             name, parent = _stat(pid)
             if parent in self._group:
@@ -165,7 +167,7 @@ def _clock(pid: int) -> float | None:
 def _stat(pid: int) -> tuple[str, int]:
     """A process's name and its parent."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        with Path(_PROC, str(pid), "stat").open(encoding="utf-8", errors="replace") as file:
             head, _, tail = file.read().rpartition(")")
     except OSError:
         return "", 0

@@ -73,11 +73,11 @@ def write(source: BulkSource, directory: Path, prefix: str, progress: Progress) 
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_empty(directory)
-        count = 0
+        count, made = 0, {str(directory)}
         with (directory / INDEX).open("x", encoding="utf-8") as index:
             for info, path, content in _contents(source, prefix):
                 pieces = source.read(info.path) if content is None else (content,)
-                _write_one(pieces, directory / path, progress)
+                _write_one(pieces, f"{directory}/{path}", made, progress)
                 row = {"key": info.path, "file": path, "size": info.size, **info.meta}
                 index.write(json.dumps(row, ensure_ascii=True) + "\n")
                 count += 1
@@ -138,8 +138,11 @@ def _contents(source: BulkSource, prefix: str) -> Iterator[tuple[EntryInfo, str,
         yield info, paths.popleft(), content
 
 
-def _write_one(pieces: Iterable[bytes], target: Path, progress: Progress) -> None:
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _write_one(pieces: Iterable[bytes], target: str, made: set[str], progress: Progress) -> None:
+    parent = target.rpartition("/")[0]
+    if parent not in made:
+        Path(parent).mkdir(mode=0o700, parents=True, exist_ok=True)
+        made.add(parent)
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         for piece in pieces:

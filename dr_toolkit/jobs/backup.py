@@ -1,15 +1,16 @@
-"""Take snapshots: one component after the other; what fails in one leaves the others as they are."""
+"""Take snapshots: one component after the other, or side by side; what fails in one leaves the others as they are."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from dr_toolkit import clock, errors, log
 from dr_toolkit.config import ComponentConfig, Config, PostgresBaseConfig
-from dr_toolkit.jobs import kinds, opening
+from dr_toolkit.jobs import kinds, opening, side_by_side
 from dr_toolkit.log import Progress
 from dr_toolkit.repository import layout
 from dr_toolkit.repository import snapshot as snapshots
@@ -108,22 +109,78 @@ def run(config: Config, repository: Repository, request: Request, progress: Prog
         try:
             made = _one(config, repository, name, component, request, progress)
         except errors.DrctlError as error:
-            error.unaffected = error.unaffected or "earlier snapshots are as they were"
-            _log.answered("backup failed", component=name, code=error.code, reason=error.message)
-            outcome.failures.append((name, error))
+            _failed(outcome, name, error)
             continue
         finally:
             progress.close()
-        outcome.snapshots.append(made)
-        outcome.seconds[made.id] = round(clock.monotonic() - started, 3)
-        _log.info("snapshot taken", component=name, snapshot=made.id, head=made.digest_text)
-        auditor = kinds.audit_of(component.kind)
-        if auditor is not None and (objection := auditor.objection(made)) is not None:
-            _log.error("audit failed", component=name, reason=objection.message)
-            outcome.failures.append((name, objection))
+        _made(outcome, made, component, clock.monotonic() - started)
     if request.point and not outcome.failures:
         _tie(repository, request.point, outcome)
     return outcome
+
+
+def run_beside(
+    config: Config, repository: Repository, names: tuple[str, ...], progress: Progress, most: int
+) -> Outcome:
+    """Take the snapshots of several components side by side, so that they are of nearly one moment.
+
+    Args:
+        config: the configuration.
+        repository: opened with the ``write`` role.
+        names: of the components.
+        progress: told of all of them in one line.
+        most: at a time.
+
+    Returns:
+        As ``run`` does; snapshots in the order of the names.
+    """
+    chosen = opening.chosen_components(config, names)
+    outcome, request = Outcome(), Request(names)
+
+    def take(name: str, part: Progress) -> tuple[Snapshot, float]:
+        started = clock.monotonic()
+        try:
+            made = _one(config, repository, name, chosen[name], request, part)
+        finally:
+            part.close()
+        return made, clock.monotonic() - started
+
+    # Databases first: they are what changes while the others are read.
+    order = sorted(chosen, key=lambda name: not chosen[name].kind.startswith("postgres"))
+    for name, task in side_by_side.run(order, most, take, progress):
+        _arrived(outcome, name, chosen[name], task)
+    place = {name: number for number, name in enumerate(chosen)}
+    outcome.snapshots.sort(key=lambda s: place[s.header.component])
+    outcome.failures.sort(key=lambda failure: place[failure[0]])
+    return outcome
+
+
+def _arrived(
+    outcome: Outcome, name: str, component: ComponentConfig, task: Future[tuple[Snapshot, float]]
+) -> None:
+    try:
+        made, seconds = task.result()
+    except errors.DrctlError as error:
+        _failed(outcome, name, error)
+        return
+    _made(outcome, made, component, seconds)
+
+
+def _failed(outcome: Outcome, name: str, error: errors.DrctlError) -> None:
+    error.unaffected = error.unaffected or "earlier snapshots are as they were"
+    _log.answered("backup failed", component=name, code=error.code, reason=error.message)
+    outcome.failures.append((name, error))
+
+
+def _made(outcome: Outcome, made: Snapshot, component: ComponentConfig, seconds: float) -> None:
+    name = made.header.component
+    outcome.snapshots.append(made)
+    outcome.seconds[made.id] = round(seconds, 3)
+    _log.info("snapshot taken", component=name, snapshot=made.id, head=made.digest_text)
+    auditor = kinds.audit_of(component.kind)
+    if auditor is not None and (objection := auditor.objection(made)) is not None:
+        _log.error("audit failed", component=name, reason=objection.message)
+        outcome.failures.append((name, objection))
 
 
 def _tie(repository: Repository, point: str, outcome: Outcome) -> None:

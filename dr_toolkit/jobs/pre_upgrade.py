@@ -18,6 +18,7 @@ from dr_toolkit.jobs import (
     inspect,
     opening,
     proofs,
+    side_by_side,
     verify,
 )
 from dr_toolkit.jobs.gate import Check, Question, Verdict
@@ -196,8 +197,9 @@ def _take(
     report.snapshots = _reusable(chosen, stock, report.request.reuse, report.moment)
     wanted = tuple(name for name in chosen if name not in report.snapshots)
     if wanted:
-        outcome = backup.run(config, repository, backup.Request(wanted), progress)
-        report.snapshots |= {s.header.component: s for s in outcome.snapshots}
+        outcome = backup.run_beside(config, repository, wanted, progress, side_by_side.width())
+        taken = report.snapshots | {s.header.component: s for s in outcome.snapshots}
+        report.snapshots = {name: taken[name] for name in chosen if name in taken}
         report.checks += [
             Check("backup", name, "failed", error.message, error.hint) for name, error in outcome.failures
         ]

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from dr_toolkit import clock, errors, process
-from dr_toolkit.jobs import proofs
+from dr_toolkit.jobs import proofs, side_by_side
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_what_has_room_together_is_proved_together(needs, free, most, width):
 def test_stages_are_one_line_with_each_name_once():
     """A stage that names its component already is not named twice."""
     stages = {"console-db": "comparing", "cortex": "cortex: writing"}
-    assert proofs.sentence(stages) == "console-db: comparing, cortex: writing"
+    assert side_by_side.sentence(stages) == "console-db: comparing, cortex: writing"
 
 
 def test_a_halt_ends_a_wait_of_its_threads_once():
