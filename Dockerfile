@@ -2,14 +2,14 @@
 # that `verify --restore` starts as a throw-away. Snapshots of an older major version are restored into the newest.
 #   docker build -t drctl .
 #   docker run --read-only --tmpfs /tmp -v "$PWD/drctl.yaml:/etc/drctl/drctl.yaml:ro" drctl status
-FROM python:3.13-slim-bookworm AS build
+FROM python:3.13.14-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY dr_toolkit ./dr_toolkit
 RUN python -m venv /opt/drctl \
     && /opt/drctl/bin/pip install --no-cache-dir --constraint constraints.txt .
 
-FROM python:3.13-slim-bookworm
+FROM python:3.13.14-slim-bookworm
 ARG POSTGRES_MAJOR=18
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates postgresql-common \

@@ -64,9 +64,24 @@ class Place:
             give(self.directory, user)
 
     def remove(self) -> None:
-        """Delete it and whatever is in it. May be called twice."""
+        """Delete it and whatever is in it. May be called twice.
+
+        The marker goes last: killed in the middle, what is left is still known as a leftover.
+        """
+        with suppress(OSError):
+            for child in self.directory.iterdir():
+                if child.name != _MARKER:
+                    _delete(child)
         shutil.rmtree(self.directory, ignore_errors=True)
         self._lock.close()
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink()
 
 
 def unprivileged_user() -> str | None:
@@ -134,6 +149,9 @@ def clean_leftovers(parent: Path | None = None) -> list[str]:
     for directory in sorted((parent or _base()).glob(f"{PREFIX}*")):
         if _is_leftover(directory):
             _end_server(directory)
+            shutil.rmtree(
+                directory / "data", ignore_errors=True
+            )  # killed in it, the next run still knows the rest by its marker
             shutil.rmtree(directory, ignore_errors=True)
             removed.append(str(directory))
             _log.warning("scratch place of a killed run removed", directory=str(directory))

@@ -76,6 +76,13 @@ def test_a_gate_ended_at_each_step(site, place, postgres):
         assert site.pins() - before in ((0,) if event not in {"proof", "pin"} else (0, 1)), event
         if number == TERM:
             assert list(place.iterdir()) == [], event
+    # Taken over from the runs before, so that these two come to their step at once.
+    for event in ("backup", "pin"):
+        before = site.pins()
+        end_at(site.start("pre-upgrade", "--reuse", "1h"), event, TERM)
+        assert (site.pins() - before, list(place.iterdir())) in (
+            ((0, []),) if event == "backup" else ((0, []), (1, []))
+        ), event
     gate = site.gate()
     assert (gate["go"], list(place.iterdir())) == (True, [])
     assert live == (

@@ -18,6 +18,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from devstack import data, sql
+from devstack.s3_proxy import S3Proxy, error
 
 DRCTL = Path(sys.executable).with_name("drctl")
 FLYWAY = """
@@ -315,6 +316,26 @@ def test_a_key_that_goes_away_before_the_pin_is_a_reason(site):
     assert [c["state"] for c in gate["checks"] if c["check"] == "proof"] == ["ok"]
     key.rename(site.root / "read.key")
     assert (site.pins(), site.gate("--reuse", "1h")["go"]) == (1, True)
+
+
+def test_a_point_that_cannot_be_made_is_a_reason(site, s3_server, bucket):
+    """The repository refuses the point alone: NO-GO with its report, and what was taken is proven all the same."""
+    site.environment |= {"KEY": s3_server.access_key, "SECRET": s3_server.secret_key}
+    with S3Proxy(s3_server.endpoint) as proxy:
+        s3 = f'{{endpoint: "{proxy.endpoint}", access_key_id: "env:KEY", secret_access_key: "env:SECRET"}}'
+        local = re.compile(r"repository: .*")
+        site.config.write_text(
+            local.sub(f'repository: {{url: "s3://{bucket}/r", s3: {s3}}}', site.config.read_text())
+        )
+        site.json("init")
+        proxy.plan = lambda method, path, _: (
+            error(403, "AccessDenied") if method == "PUT" and "/points/" in path else None
+        )
+        gate = site.gate("--point", "before", code=3)
+    assert names(gate) == [("point", None)]
+    assert '"before" cannot be made' in gate["reasons"][0]["text"]
+    assert [c["state"] for c in gate["checks"] if c["check"] in {"backup", "proof"}] == ["ok", "ok"]
+    assert (gate["point"], gate["pinned_until"], len(gate["snapshots"])) == (None, None, 1)
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,23 @@ def test_the_compose_site_is_whole():
     assert hosts <= services.keys()
 
 
+EXACT = re.compile(r"[\w./-]+:v?\d+\.\d+(\.\d+)?(-\w+)*")
+"""An image with a version that nobody moves: not `latest`, not a major version alone, not without a tag."""
+
+
+def test_every_image_has_an_exact_version():
+    """What is pulled tomorrow is what was pulled today, in the compose file and in the image's own base."""
+    pulled = {service["image"] for service in COMPOSE["services"].values() if "build" not in service}
+    assert {image for image in pulled if not EXACT.fullmatch(image)} == set()
+    stages = {
+        rest.rpartition(" AS ")[2] for word, rest in instructions() if word == "FROM" and " AS " in rest
+    }
+    bases = {rest.split()[0] for word, rest in instructions() if word == "FROM"} - stages
+    assert {base for base in bases if not re.fullmatch(r"python:\d+\.\d+\.\d+(-\w+)+", base)} == set()
+    for loose in ("postgres", "postgres:18", "postgres:18-bookworm", "openbao/openbao:latest"):
+        assert EXACT.fullmatch(loose) is None
+
+
 def instructions() -> list[tuple[str, str]]:
     """The Dockerfile's instructions, continued lines joined."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")

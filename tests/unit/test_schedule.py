@@ -10,9 +10,10 @@ import sys
 import textwrap
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from dr_toolkit import errors, log
@@ -76,7 +77,7 @@ def runner(code: str) -> Runner:
 TASK = Task("backup", "db", "* * * * *", "UTC")
 
 
-def run_for(seconds: float, found: Runner, tasks=(TASK,), every: float = 0.2) -> float:
+def run_for(seconds: float, found: Runner, tasks=(TASK,), every: float = 0.2, triggers=None) -> float:
     """Schedule until a signal; the time that ending took."""
     ended: list[float] = []
 
@@ -92,7 +93,7 @@ def run_for(seconds: float, found: Runner, tasks=(TASK,), every: float = 0.2) ->
     try:
         timer.start()
         with pytest.raises(errors.Interrupted):
-            schedule.run(tasks, found, [IntervalTrigger(seconds=every) for _ in tasks])
+            schedule.run(tasks, found, triggers or [IntervalTrigger(seconds=every) for _ in tasks])
     finally:
         timer.cancel()
         timer.join()
@@ -105,6 +106,22 @@ def test_a_run_that_fails_does_not_end_the_schedule(tmp_path):
     log = tmp_path / "log"
     run_for(4.0, runner(f"open({str(log)!r}, 'a').write('x'); raise SystemExit(5)"))
     assert len(log.read_text()) >= 2
+
+
+class Slept(BaseTrigger):
+    """Due every second of the last ten, as for a scheduler that was stopped, or whose machine slept, in that time; then never again."""
+
+    def get_next_fire_time(self, previous, now):
+        if previous is None:
+            return now - timedelta(seconds=10)
+        return previous + timedelta(seconds=1) if previous + timedelta(seconds=1) <= now else None
+
+
+def test_what_was_missed_is_made_up_for_once(tmp_path):
+    """Ten due times that nobody was awake for are one run, not ten after each other."""
+    log = tmp_path / "log"
+    run_for(2.5, runner(f"open({str(log)!r}, 'a').write('x')"), triggers=[Slept()])
+    assert log.read_text() == "x"
 
 
 def test_a_run_never_meets_itself_and_others_go_on(tmp_path, capsys):
