@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import random
+import re
 import shutil
 import ssl
 import struct
@@ -71,6 +72,12 @@ def _rest() -> tuple[bytes, bytes]:
     return plain, packer.compress(plain) + packer.flush()
 
 
+def _metadata_of(make: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """The same objects without what they hold."""
+    return lambda number: json.dumps({"metadata": json.loads(make(number))["metadata"]}).encode()
+
+
+_ONE = re.compile(r"metadata\.name=\D*?v1\.r(\d+)\.v1")
 _VALUE = base64.b64encode(random.Random(1).randbytes(WEIGHT)).decode()
 _REST = _rest()
 
@@ -91,6 +98,10 @@ class _Handler(BaseHTTPRequestHandler):
         if parts.path.endswith("/secrets"):
             of_helm = query.get("fieldSelector", "").startswith("type=")
             total, make = (RELEASES, _release) if of_helm else (SECRETS, _secret)
+            if "PartialObjectMetadata" in self.headers.get("Accept", ""):
+                make = _metadata_of(make)
+            elif number := _ONE.search(query.get("fieldSelector", "")):
+                query["continue"], total = number[1], int(number[1]) + 1
         begin = int(query.get("continue") or 0)
         end = min(total, begin + int(query.get("limit", 500)))
         more = str(end) if end < total else ""

@@ -80,10 +80,27 @@ def read(source: EntrySource, path: str) -> dict[str, Any]:
         raise errors.Damaged(f'the entry "{path}" is no release: {reason}', on=path) from None
 
 
+class _State(msgspec.Struct):
+    """What ran. The objects of every release are beside it, a million of them perhaps, and are skipped without being built."""
+
+    workloads: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    config_maps: list[dict[str, Any]] = msgspec.field(default_factory=list)
+
+
+_STATE = msgspec.json.Decoder(_State)
+
+
 def state(source: EntrySource, namespace: str) -> dict[str, Any]:
-    """What ran in a namespace; nothing where that was not kept."""
+    """What ran in a namespace: workloads and ConfigMaps; nothing where that was not kept.
+
+    Raises:
+        Damaged: the entry is nothing of the sort.
+    """
     path = f"{namespace}/{releases.WORKLOADS}"
     if not any(info.path == path for info in source.entries(path)):
         return {}
-    found = msgspec.json.decode(b"".join(source.read(path)))
-    return found if isinstance(found, dict) else {}
+    try:
+        found = _STATE.decode(b"".join(source.read(path)))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise errors.Damaged(f'the entry "{path}" is no state of workloads', on=path) from None
+    return {"workloads": found.workloads, "config_maps": found.config_maps}

@@ -133,6 +133,7 @@ def listed(
     restarted: Callable[[], None],
     deployed_only: bool = False,
     release: str = "",
+    name: str = "",
 ) -> Iterator[list[dict[str, Any]]]:
     """Storage objects, page by page.
 
@@ -143,13 +144,14 @@ def listed(
         restarted: called before the list begins again, with names that came before.
         deployed_only: only revisions that are deployed.
         release: only of this one.
+        name: only the storage object of this name, which the server finds without a look at the others.
     """
     labels = [helm_storage.OWNER]
     labels += ["status=deployed"] if deployed_only else []
     labels += [f"name={release}"] if release else []
-    query = {"labelSelector": ",".join(labels)}
-    if driver == "secrets":
-        query["fieldSelector"] = f"type={helm_storage.SECRET_TYPE}"
+    fields = [f"type={helm_storage.SECRET_TYPE}"] if driver == "secrets" else []
+    fields += [f"metadata.name={name}"] if name else []
+    query = {"labelSelector": ",".join(labels)} | ({"fieldSelector": ",".join(fields)} if fields else {})
     return cluster.pages(
         paths.of(_PATHS[driver], namespace),
         limit=100,
@@ -208,6 +210,8 @@ class State:
     facts: Facts
     deployed: int | None
     """The newest revision that is deployed; None when there is none."""
+    stored: str = ""
+    """The storage object of that one."""
 
 
 def states(
@@ -227,28 +231,37 @@ def states(
         restarted=found.clear,
     ):
         for one in page:
-            _note(found, helm_storage.facts_of_labels(one["metadata"]))
+            _note(found, helm_storage.facts_of_labels(one["metadata"]), str(one["metadata"]["name"]))
     return found
 
 
-def _note(found: dict[str, State], facts: Facts) -> None:
+def _note(found: dict[str, State], facts: Facts, name: str) -> None:
     before = found.get(facts.release)
-    deployed = before.deployed if before else None
-    if facts.status == "deployed":
-        deployed = max(deployed or 0, facts.revision)
+    deployed, stored = (before.deployed, before.stored) if before else (None, "")
+    if facts.status == "deployed" and facts.revision >= (deployed or 0):
+        deployed, stored = facts.revision, name
     newest = before.facts if before and before.facts.revision > facts.revision else facts
-    found[facts.release] = State(newest, deployed)
+    found[facts.release] = State(newest, deployed, stored)
 
 
-def live(cluster: Cluster, namespace: str, driver: str, release: str) -> dict[str, Any] | None:
+def live(
+    cluster: Cluster, namespace: str, driver: str, release: str, *, name: str = ""
+) -> dict[str, Any] | None:
     """The live deployed revision of a release, whole; None when there is none.
+
+    Args:
+        cluster: the API server.
+        namespace: whose release.
+        driver: where Helm keeps it.
+        release: its name.
+        name: of its storage object, where that is known.
 
     Raises:
         SourceError: it is broken, or may not be read.
     """
     found: dict[str, Any] | None = None
     for page in listed(
-        cluster, namespace, driver, deployed_only=True, release=release, restarted=lambda: None
+        cluster, namespace, driver, deployed_only=True, release=release, name=name, restarted=lambda: None
     ):
         for stored in page:
             try:

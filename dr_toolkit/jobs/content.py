@@ -81,7 +81,9 @@ def show(repository: Repository, found: Snapshot, path: str, *, reveal: bool) ->
     if info.kind == releases.RELEASE:
         release = helm_storage.parse(content)
         if not reveal:
-            redactor = redactors.of(repository, [str(release.get("manifest") or ""), *_hooks(release)])
+            redactor = redactors.of(
+                redactors.known(repository), [str(release.get("manifest") or ""), *_hooks(release)]
+            )
         document = _release(release, None if reveal else redactor)
     elif info.kind == releases.BROKEN:
         document = {**dict(info.meta), "bytes": info.size}
@@ -89,7 +91,7 @@ def show(repository: Repository, found: Snapshot, path: str, *, reveal: bool) ->
         document = _metadata(content, redactor, reveal=reveal)
     else:
         if not reveal and info.kind == releases.WORKLOADS:
-            redactor = redactors.of(repository, [])
+            redactor = redactors.of(redactors.known(repository), [])
         plain = msgspec.json.decode(content)
         document = plain if reveal else redactor.document(plain)
     return Content(found.id, path, info.kind, document, redactor.count, reveal)

@@ -144,12 +144,17 @@ def write(
 def _compare(
     config: Config, repository: Repository, source: SnapshotReader, prepared: Prepared
 ) -> list[Difference]:
-    found = []
+    found, known = [], redactors.known(repository)
     states: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    there: dict[tuple[str, str], dict[str, releases.State]] = {}
     with clusters.opened(config) as cluster:
         for one in prepared.releases:
             place = prepared.request.namespace or one.namespace
-            now = releases.live(cluster, place, one.driver, one.release)
+            if (place, one.driver) not in there:
+                there[place, one.driver] = releases.states(cluster, place, one.driver)
+            newest = there[place, one.driver].get(one.release)
+            name = newest.stored if newest else ""
+            now = releases.live(cluster, place, one.driver, one.release, name=name) if name else None
             if now is None:
                 found.append(Difference(place, one.release, absent="no deployed revision is live"))
                 continue
@@ -158,7 +163,7 @@ def _compare(
                 live_state = workloads.read(cluster, place) if kept_state else {}
                 states[one.namespace] = (kept_state, live_state)
             kept = release_reading.read(source, one.path)
-            redactor = redactors.of(repository, [str(kept.get("manifest")), str(now.get("manifest"))])
+            redactor = redactors.of(known, [str(kept.get("manifest")), str(now.get("manifest"))])
             images = [release_diff.images_of(state, one.release) for state in states[one.namespace]]
             found.append(release_diff.compare(kept, now, images[0], images[1], redactor))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from dr_toolkit import log
 from dr_toolkit.cluster import redaction, secret_facts, secrets_snapshot
@@ -14,30 +15,44 @@ KIND = "secrets"
 _log = log.get("jobs.show")
 
 
-def of(repository: Repository, manifests: Iterable[str]) -> Redactor:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Every Secret's value that a snapshot knows, by fingerprint.
+
+    Attributes:
+        namespaces: of each its key, and fingerprints and lengths of its values.
+    """
+
+    namespaces: tuple[tuple[bytes, frozenset[str], frozenset[int]], ...]
+
+
+def of(known: Known, manifests: Iterable[str]) -> Redactor:
     """A redactor that knows the values of these manifests' Secrets, and recognises those of every Secret that a snapshot knows.
 
     Args:
-        repository: opened with the ``read`` role.
+        known: what the snapshots of Secrets know.
         manifests: of the releases that are shown.
     """
     values: set[str] = set()
     for text in manifests:
         values |= redaction.values_of_secrets(text)
-    known = _fingerprints(repository)
 
     def is_secret(text: str) -> bool:
         data = text.encode("utf-8", "surrogatepass")
         return any(
             len(data) in lengths and secret_facts.fingerprint(data, key) in prints
-            for key, prints, lengths in known
+            for key, prints, lengths in known.namespaces
         )
 
     return Redactor(values, is_secret)
 
 
-def _fingerprints(repository: Repository) -> list[tuple[bytes, frozenset[str], frozenset[int]]]:
-    """(key, fingerprints, lengths) of each namespace in the newest snapshot of each component that has Secrets."""
+def known(repository: Repository) -> Known:
+    """What the newest snapshot of each component that has Secrets knows of them; read once for many releases.
+
+    Args:
+        repository: opened with the ``read`` role.
+    """
     snapshots, _damaged = repository.snapshots()
     newest = {one.header.component: one for one in snapshots if one.header.kind == KIND}
     found = []
@@ -54,4 +69,4 @@ def _fingerprints(repository: Repository) -> list[tuple[bytes, frozenset[str], f
                 )
     if not found:
         _log.info("no snapshot of Secrets: values are hidden by their names alone")
-    return found
+    return Known(tuple(found))
