@@ -94,14 +94,15 @@ class _Handler(BaseHTTPRequestHandler):
         """One page."""
         parts = urlsplit(self.path)
         query = {key: value[0] for key, value in parse_qs(parts.query).items()}
-        total, make = 0, _secret
+        total = 0
+        make: Callable[[int], bytes] = _secret
         if parts.path.endswith("/secrets"):
             of_helm = query.get("fieldSelector", "").startswith("type=")
             total, make = (RELEASES, _release) if of_helm else (SECRETS, _secret)
             if "PartialObjectMetadata" in self.headers.get("Accept", ""):
                 make = _metadata_of(make)
-            elif number := _ONE.search(query.get("fieldSelector", "")):
-                query["continue"], total = number[1], int(number[1]) + 1
+            elif one := _ONE.search(query.get("fieldSelector", "")):
+                query["continue"], total = one[1], int(one[1]) + 1
         begin = int(query.get("continue") or 0)
         end = min(total, begin + int(query.get("limit", 500)))
         more = str(end) if end < total else ""
