@@ -11,6 +11,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from blake3 import blake3
@@ -44,6 +45,33 @@ def _safe_part(part: str) -> str:
         return found
     head = found.encode()[:_KEPT].decode(errors="ignore")
     return f"{head}%~{blake3(part.encode()).hexdigest(16)}"
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a restore into a directory would write.
+
+    Attributes:
+        objects: how many.
+        bytes: of them.
+        torn: keys that changed while they were read: they cannot be restored.
+    """
+
+    objects: int = 0
+    bytes: int = 0
+    torn: list[str] = field(default_factory=list)
+
+
+def survey(source: EntrySource, prefix: str) -> Survey:
+    """Look through the objects below a prefix."""
+    found = Survey()
+    for info in source.entries(prefix):
+        if facts.CHANGED in info.meta:
+            found.torn.append(info.path)
+        elif info.kind != facts.MARKER:
+            found.objects += 1
+            found.bytes += info.size
+    return found
 
 
 def places(source: EntrySource, prefix: str) -> Iterator[tuple[EntryInfo, str]]:

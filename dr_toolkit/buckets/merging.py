@@ -57,13 +57,21 @@ class Read:
     def warnings(self) -> list[str]:
         """For people, in the header."""
         found = []
-        for keys, text in (
-            (self.vanished, "deleted while the backup ran, and are not in it"),
-            (self.torn, "changed while they were read, and cannot be restored from this snapshot"),
+        for keys, one, many in (
+            (
+                self.vanished,
+                "object was deleted while the backup ran, and is not in it",
+                "objects were deleted while the backup ran, and are not in it",
+            ),
+            (
+                self.torn,
+                "object was changed while it was read, and cannot be restored from this snapshot",
+                "objects were changed while they were read, and cannot be restored from this snapshot",
+            ),
         ):
             if keys:
                 named = ", ".join(f'"{key}"' for key in keys[:_NAMED])
-                found.append(f"{counted(len(keys), 'object was', 'objects were')} {text}: {named}")
+                found.append(f"{counted(len(keys), one, many)}: {named}")
         return found
 
 

@@ -15,6 +15,7 @@ from dr_toolkit.log import Progress
 from dr_toolkit.repository.repository import Repository
 from dr_toolkit.repository.snapshot import Snapshot
 from dr_toolkit.repository.writer import SnapshotWriter
+from dr_toolkit.words import counted
 
 ALARM = "mass change: "
 """How a header's warning begins when the bucket changed so much that somebody should look."""
@@ -125,5 +126,5 @@ def _vanished(kept: Kept) -> list[str]:
         return []
     named = ", ".join(f'"{key}"' for key in kept.vanished[:_NAMED])
     return [
-        f"{len(kept.vanished)} older versions were deleted for good while the backup ran, and are not in it: {named}"
+        f"{counted(len(kept.vanished), 'older version was deleted for good while the backup ran, and is', 'older versions were deleted for good while the backup ran, and are')} not in it: {named}"
     ]

@@ -40,9 +40,10 @@ class Prepared:
         place: where it goes, without secrets.
         plan: what would be done; None for a directory.
         seconds_lost: time between the snapshot and now.
-        bytes: of the snapshot.
+        bytes: of the snapshot; of what is written, where that is a directory.
         doubts: what speaks against this snapshot.
         history: what would be done, where all versions are wanted.
+        torn: keys that changed while they were read and are not written, where the target is a directory.
     """
 
     request: Request
@@ -53,6 +54,7 @@ class Prepared:
     bytes: int
     doubts: tuple[str, ...] = ()
     history: history_restore.Plan | None = None
+    torn: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -99,11 +101,13 @@ def prepare(config: Config, repository: Repository, request: Request) -> Prepare
     lost = (opening.moment(repository) - found.header.moment).total_seconds()
     size = int(found.header.source.get("bytes", 0)) or found.header.bytes_source
     if request.to is not None and request.to.startswith(_FILE):
-        _check_directory(Path(request.to.removeprefix(_FILE)), size)
-        if request.prefix:
-            with _source(config, component, repository, found) as source:
-                _check_any(found, request, any(True for _ in Objects(source).entries(request.prefix)))
-        return Prepared(request, found, request.to.removeprefix(_FILE), None, lost, size, doubted)
+        place = request.to.removeprefix(_FILE)
+        directory.check_empty(Path(place))
+        with _source(config, component, repository, found) as source:
+            there = directory.survey(Objects(source), request.prefix)
+        _check_any(found, request, bool(there.objects or there.torn))
+        _check_space(Path(place), there.bytes)
+        return Prepared(request, found, place, None, lost, there.bytes, doubted, torn=tuple(there.torn))
     with (
         _source(config, component, repository, found) as source,
         opened(config, component, request.to) as bucket,
@@ -207,8 +211,7 @@ def _check_any(found: Snapshot, request: Request, there: bool) -> None:
         )
 
 
-def _check_directory(place: Path, size: int) -> None:
-    directory.check_empty(place)
+def _check_space(place: Path, size: int) -> None:
     there = next(path for path in (place.absolute(), *place.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(there).free
     if free < size:

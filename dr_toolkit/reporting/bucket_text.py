@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from dr_toolkit.buckets import history_restore
@@ -33,8 +34,8 @@ def plan(prepared: Prepared) -> str:
     if prepared.history is not None:
         return "\n".join([*lines, *_history(prepared), ""])
     if found is None:
-        at_most = "at most " if prepared.request.prefix else ""
-        lines.append(f"  {at_most}{size(prepared.bytes)} as files, to {prepared.place}")
+        lines.append(f"  {size(prepared.bytes)} as files, to {prepared.place}")
+        lines += _torn(prepared.torn)
         return "\n".join([*lines, ""])
     lines.append(f"  to {prepared.place}: {size(found.bytes)} to copy")
     lines.append(
@@ -45,7 +46,7 @@ def plan(prepared: Prepared) -> str:
         deleted = "DELETED (--exact)" if prepared.request.exact else "(--exact would delete it)"
         one, many = (f"object is only there and {fate[0]}", f"objects are only there and {fate[1]}")
         lines.append(f"  {counted(found.extra, one, many)} {deleted}")
-    lines += _torn(found)
+    lines += _torn(found.torn)
     return "\n".join([*lines, ""])
 
 
@@ -60,6 +61,7 @@ def plan_document(prepared: Prepared) -> dict[str, Any]:
         "replaces": replaces(prepared),
         "exact": prepared.request.exact,
         "objects": _counts(prepared.plan) if prepared.plan else None,
+        "not_restorable": list(prepared.plan.torn if prepared.plan else prepared.torn),
         "versions": _versions(prepared.history),
         "warnings": list(prepared.doubts),
     }
@@ -75,12 +77,15 @@ def done(item: Done) -> str:
             f"{made.same} keys were the same; the ids are in {item.prepared.request.history}; it took {took}\n"
         )
     if item.result is None:
-        return f"{item.prepared.place} has {counted(item.files, 'object as a file', 'objects as files')}, with metadata in %objects.jsonl; it took {took}\n"
+        return (
+            f"{item.prepared.place} has {counted(item.files, 'object as a file', 'objects as files')}, with metadata in %objects.jsonl; it took {took}\n"
+            + "".join(f"{line}\n" for line in _torn(item.prepared.torn))
+        )
     found = item.result
     removed = f", {found.extra} deleted" if item.prepared.request.exact else ""
     lines = [
         f"{item.prepared.place}: {counted(found.new + found.replace, 'object')} copied ({size(found.bytes)}), {counted(found.same, 'was', 'were')} the same{removed}; it took {took}",
-        *_torn(found),
+        *_torn(found.torn),
     ]
     return "\n".join([*lines, ""])
 
@@ -93,6 +98,7 @@ def done_document(item: Done) -> dict[str, Any]:
         "to": item.prepared.place,
         "files": item.files,
         "objects": _counts(item.result) if item.result else None,
+        "not_restorable": list(item.result.torn if item.result else item.prepared.torn),
         "versions": _versions(item.history),
         "report": item.prepared.request.history,
         "exact": item.prepared.request.exact,
@@ -148,10 +154,10 @@ def _counts(found: Plan) -> dict[str, Any]:
     }
 
 
-def _torn(found: Plan) -> list[str]:
-    if not found.torn:
+def _torn(keys: Sequence[str]) -> list[str]:
+    if not keys:
         return []
-    named = ", ".join(f'"{key}"' for key in found.torn[:_NAMED])
+    named = ", ".join(f'"{key}"' for key in keys[:_NAMED])
     return [
-        f"  WARNING: {counted(len(found.torn), 'object changed while it was read and is', 'objects changed while they were read and are')} not restored: {named}"
+        f"  WARNING: {counted(len(keys), 'object changed while it was read and is', 'objects changed while they were read and are')} not restored: {named}"
     ]

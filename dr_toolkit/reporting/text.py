@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from dr_toolkit import clock
+from dr_toolkit.buckets.facts import CHANGED
 from dr_toolkit.jobs import doubts, inspect
 from dr_toolkit.jobs.backup import Outcome, Planned
 from dr_toolkit.jobs.initialise import Made
@@ -218,7 +219,11 @@ def details(item: Details) -> str:
     rows = [
         ["SIZE", "ROWS", "ENTRY"],
         *(
-            [size(e.size), str(e.meta.get("rows") if e.meta.get("rows") is not None else ""), e.path]
+            [
+                size(e.size),
+                str(e.meta.get("rows") if e.meta.get("rows") is not None else ""),
+                e.path + (" (changed while it was read: not restorable)" if CHANGED in e.meta else ""),
+            ]
             for e in item.entries
         ),
     ]

@@ -388,3 +388,65 @@ def test_an_etag_is_only_sometimes_a_digest(etag, headers, expected):
 def test_a_listing_that_is_cut_is_asked_for_again(content, expected):
     """One that begins and does not end may come whole next time; what is no listing is refused at once."""
     assert is_cut(content) is expected
+
+
+def test_what_goes_or_changes_while_it_is_read_is_said(site, proxy):
+    """Gone before its first byte: left out. Rewritten then: as it is now. Gone or rewritten between its ranges: recorded as such, with no content."""
+    old, new = os.urandom(13 << 20), os.urandom(13 << 20)
+    for key in ("gone-later", "torn"):
+        site.put(key, old)
+    done = set()
+
+    def once(key: str, write: bytes | None) -> None:
+        if key in done:
+            return
+        done.add(key)
+        if write is None:
+            site.client.delete_object(Bucket=site.bucket, Key=key)
+        else:
+            site.put(key, write)
+
+    def plan(method, path, headers):
+        key, third = path.rpartition("/")[2], "bytes=8388608-" in headers.get("Range", "")
+        if method == "GET" and key in {"o0", "o1"}:
+            once(key, None if key == "o0" else b"rewritten")
+        elif key in {"gone-later", "torn"} and third:
+            once(key, None if key == "gone-later" else new)
+
+    proxy.plan = plan
+    taken = site.backup()
+    assert taken["warnings"] == [
+        '1 object was deleted while the backup ran, and is not in it: "o0"',
+        '2 objects were changed while they were read, and cannot be restored from this snapshot: "gone-later", "torn"',
+    ]
+    proxy.calm()
+    assert "gone-later (changed while it was read: not restorable)" in site.run("show", taken["id"]).stdout
+    restored = site.run("restore", "cortex", "--to", f"file:{site.root}/out", "--yes")
+    assert (restored.returncode, '"gone-later", "torn"' in restored.stdout) == (0, True)
+    there = {path.name: path.read_bytes() for path in (site.root / "out").glob("[!%]*")}
+    assert there == {key: content for key, (content, _meta) in site.content().items() if key != "torn"}
+    assert site.header(site.backup()["id"])["objects"] == 7
+    assert site.json("verify", "--restore")["results"][0]["checks"]["objects"] == 7
+
+
+def test_an_upload_that_fails_twice_shows_the_first_failure(site, proxy, s3_server):
+    """The server refuses a part, and then refuses to forget the others: the error is about the part, and a warning names the upload that is left."""
+    site.put("in-parts", os.urandom(17 << 20))
+    site.backup()
+
+    def plan(method, path, _headers):
+        if method == "PUT" and "partNumber=2" in path:
+            return error(403, "QuotaExceeded")
+        return error(403, "AccessDenied") if method == "DELETE" else None
+
+    proxy.plan = plan
+    target = make_bucket(s3_server)
+    failed = site.run(
+        "restore", "cortex", "--prefix", "in-parts", "--to", f"s3://{target}", "--yes", "--output", "json"
+    )
+    failure = json.loads(failed.stdout)["error"]
+    assert "QuotaExceeded" in failure["message"]
+    assert "AccessDenied" not in failure["message"]
+    left = site.client.list_multipart_uploads(Bucket=target)["Uploads"][0]["UploadId"]
+    assert "unfinished upload" in failed.stderr
+    assert left in failed.stderr
