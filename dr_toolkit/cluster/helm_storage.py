@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +22,12 @@ OWNER = "owner=helm"
 STUCK = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
 """Statuses that a killed ``helm`` leaves behind for ever."""
 _GZIP = b"\x1f\x8b"
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LONGEST_NAME, _LONGEST_FACT, _MOST_REVISIONS = 253, 1000, 1 << 31
+_DEEPEST = 100
+"""Levels of a release's JSON at most; what walks through it needs some of Python's stack for each."""
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 LARGEST = 64 << 20
 """Bytes of a release's JSON at most: compressed it fits into 1 MiB, and what is larger than this is an attack or damage."""
 
@@ -94,29 +101,25 @@ def document(content: bytes) -> bytes:
     return found
 
 
-def parse(text: bytes) -> dict[str, Any]:
-    """The release.
-
-    Raises:
-        Broken: it is no JSON, or no release.
-    """
-    try:
-        found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Broken("it is not JSON") from None
-    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
-        raise Broken("it is JSON and no release")
-    return found
-
-
 class _Metadata(msgspec.Struct, rename="camel"):
     name: Any = ""
     version: Any = ""
     app_version: Any = ""
 
 
+class _File(msgspec.Struct):
+    name: str | None = None
+
+
+class _Hook(msgspec.Struct):
+    manifest: str | None = None
+
+
 class _Chart(msgspec.Struct):
     metadata: _Metadata | None = None
+    templates: list[_File] | None = None
+    files: list[_File] | None = None
+    values: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Info(msgspec.Struct):
@@ -126,7 +129,7 @@ class _Info(msgspec.Struct):
 
 
 class _Head(msgspec.Struct):
-    """A release's own facts; everything else is skipped without being built."""
+    """A release's own facts, and the shape of what a restore walks through; everything else is skipped without being built."""
 
     name: str
     namespace: str = ""
@@ -134,6 +137,8 @@ class _Head(msgspec.Struct):
     info: _Info | None = None
     chart: _Chart | None = None
     manifest: str = ""
+    hooks: list[_Hook] | None = None
+    config: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -143,16 +148,52 @@ def head(text: bytes) -> tuple[Facts, str]:
     """The facts and the manifest of a release's JSON, a fraction of the cost of reading all of it.
 
     Raises:
-        Broken: it is no JSON, or no release.
+        Broken: it is no JSON, no release, or one that Helm cannot have written: what it says of itself becomes a directory.
     """
     try:
         found = _HEAD.decode(text)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
         raise Broken("it is no release in JSON") from None
+    except RecursionError:
+        raise Broken("it is nested too deeply") from None
+    if len(found.name) > _LONGEST_NAME or not _NAME.fullmatch(found.name):
+        raise Broken("the name in it is none that a release can have")
+    if not 0 <= found.version < _MOST_REVISIONS:
+        raise Broken("its revision is no number that Helm counts")
+    chart_values = found.chart.values if found.chart else msgspec.Raw(b"null")
+    if any(bytes(one)[:1] not in (b"{", b"n") for one in (found.config, chart_values)):
+        raise Broken("its values are no map")
     info = found.info or _Info()
     chart = (found.chart.metadata if found.chart else None) or _Metadata()
     texts = (info.status, chart.name, chart.version, chart.app_version, info.last_deployed, info.description)
-    return Facts(found.name, found.namespace, found.version, *(_text(one) for one in texts)), found.manifest
+    short = (_text(one)[:_LONGEST_FACT] for one in texts)
+    return Facts(found.name, found.namespace[:_LONGEST_NAME], found.version, *short), found.manifest
+
+
+def check_depth(text: bytes) -> None:
+    """Whether a release's JSON is as flat as those of Helm.
+
+    Raises:
+        Broken: nobody could walk through it.
+    """
+    if text.count(b"[") + text.count(b"{") <= _DEEPEST:
+        return
+    depth = 0
+    for bracket in _STRINGS.sub(b"", text).translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > _DEEPEST:
+            raise Broken("it is nested too deeply")
+
+
+def parse(text: bytes) -> dict[str, Any]:
+    """The release, whole.
+
+    Raises:
+        Broken: as ``head``, or nested too deeply.
+    """
+    head(text)
+    check_depth(text)
+    return dict(msgspec.json.decode(text))
 
 
 def facts_of_labels(metadata: Mapping[str, Any]) -> Facts:
@@ -162,7 +203,7 @@ def facts_of_labels(metadata: Mapping[str, Any]) -> Facts:
     return Facts(
         _text(labels.get("name")) or _text(metadata.get("name")),
         _text(metadata.get("namespace")),
-        int(revision) if revision.isdecimal() else 0,
+        int(revision) if revision.isdecimal() and int(revision) < _MOST_REVISIONS else 0,
         _text(labels.get("status")) or "unknown",
     )
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from dr_toolkit.cluster import yaml_text
+
 _DOCUMENTS = re.compile(r"^---.*$", re.MULTILINE)
 _FIELDS = re.compile(
     r"^(?:(?P<next>---)|(?P<top>[A-Za-z]\w*):[ \t]*[\"']?(?P<value>[^\s\"'#]*)"
@@ -16,7 +18,6 @@ _FIELDS = re.compile(
     re.MULTILINE,
 )
 """What is looked at without parsing: ends of documents, keys at the left, and names that are further to the right."""
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,7 +70,7 @@ def objects(text: str) -> Iterator[dict[str, Any]]:
     """The objects of a manifest, parsed. What is no YAML is left out, because Helm stores what a template made."""
     for document in _DOCUMENTS.split(text):
         try:
-            found = yaml.load(document, Loader=_Loader)  # noqa: S506 - a safe loader
+            found = yaml_text.load(document)
         except yaml.YAMLError:
             continue
         if isinstance(found, dict):

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from dr_toolkit.cluster import yaml_text
 from dr_toolkit.cluster.environment import Container, Origin, Value
 
 PREFIX = "CDK_"
@@ -129,7 +130,7 @@ def _of_yaml(container: Container, variables: Mapping[str, Value], unread: list[
             unread.append(f"the file {path}" + (f" ({file.origin})" if file else ""))
         return {}
     try:
-        document = yaml.safe_load(file.text)
+        document = yaml_text.load(file.text)
     except yaml.YAMLError:
         unread.append(f"the file {path} ({file.origin}), which is not YAML")
         return {}

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from dr_toolkit.cluster import manifest
+from dr_toolkit.cluster import manifest, yaml_text
 
 HIDDEN = "***"
 _SECRET_NAMES = re.compile(
@@ -102,7 +102,7 @@ class Redactor:
     def _block(self, text: str) -> str:
         """A file within a value (a ConfigMap's): YAML where it is YAML, else line by line."""
         try:
-            found = yaml.load(text, Loader=manifest._Loader)  # noqa: S506, SLF001 - a safe loader
+            found = yaml_text.load(text)
         except yaml.YAMLError:
             found = None
         if isinstance(found, dict | list):

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from dr_toolkit.cluster import redaction
+from dr_toolkit.cluster import redaction, yaml_text
 from dr_toolkit.cluster.environment import Container
 from dr_toolkit.cluster.rehearsal_shape import Shape
 
@@ -131,7 +131,7 @@ def throw_away(name: str) -> str:
 def scrubbed(text: str) -> tuple[str, list[str]]:
     """A configuration file of Console without what leads outside, and with throw-away values for its secrets; and what was left out."""
     try:
-        found = yaml.safe_load(text)
+        found = yaml_text.load(text)
     except yaml.YAMLError:
         return text, []
     if not isinstance(found, dict):

@@ -25,6 +25,8 @@ KNOWN_REPOSITORIES = {
 }
 """Where charts of the platform come from: Helm does not keep that."""
 SCRIPT = "restore.sh"
+_LONGEST_PART, _LONGEST_PATH = 255, 2000
+"""Bytes of a file's name and of its path below the chart."""
 _PRIVATE, _PROGRAM, _DIRECTORY = 0o600, 0o700, 0o700
 
 
@@ -102,7 +104,7 @@ def files(
 
 
 def rebuilt(release: Mapping[str, Any]) -> dict[str, bytes]:
-    """The chart's files, from the release itself; nothing where the chart has subcharts, which Helm does not keep."""
+    """The chart's files, from the release itself; nothing where the chart has subcharts, which Helm does not keep, or names that are no files' names."""
     chart = release.get("chart") or {}
     metadata = chart.get("metadata") or {}
     if metadata.get("dependencies") or not metadata.get("name"):
@@ -114,11 +116,24 @@ def rebuilt(release: Mapping[str, Any]) -> dict[str, bytes]:
     if chart.get("schema"):
         made["values.schema.json"] = _decoded(chart["schema"])
     for one in [*(chart.get("templates") or []), *(chart.get("files") or [])]:
-        name = PurePosixPath(str(one.get("name", "")))
-        if not name.parts or name.is_absolute() or ".." in name.parts:
+        name = PurePosixPath(str(one.get("name") or ""))
+        if not _a_file(name):
             return {}
         made.setdefault(str(name), _decoded(one.get("data")))
-    return made
+    directories = {str(parent) for name in made for parent in PurePosixPath(name).parents}
+    return {} if directories & set(made) else made
+
+
+def _a_file(name: PurePosixPath) -> bool:
+    """Whether a chart's file can be written below a directory under its name."""
+    return (
+        bool(name.parts)
+        and not name.is_absolute()
+        and ".." not in name.parts
+        and "\0" not in str(name)
+        and all(len(part.encode()) <= _LONGEST_PART for part in name.parts)
+        and len(str(name).encode()) <= _LONGEST_PATH
+    )
 
 
 def _decoded(value: object) -> bytes:

@@ -74,8 +74,17 @@ def read(source: EntrySource, path: str) -> dict[str, Any]:
     Raises:
         Damaged: the entry is no release.
     """
+    return parsed(b"".join(source.read(path)), path)
+
+
+def parsed(content: bytes, path: str) -> dict[str, Any]:
+    """One release, of the content of its entry.
+
+    Raises:
+        Damaged: the entry is no release.
+    """
     try:
-        return helm_storage.parse(b"".join(source.read(path)))
+        return helm_storage.parse(content)
     except helm_storage.Broken as reason:
         raise errors.Damaged(f'the entry "{path}" is no release: {reason}', on=path) from None
 

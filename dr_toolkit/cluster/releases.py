@@ -178,6 +178,7 @@ def _revision(
     try:
         text = helm_storage.document(content)
         facts, rendered = helm_storage.head(text)
+        helm_storage.check_depth(text)
     except Broken as reason:
         return _broken(sink, path, content, str(reason), meta, metadata, taken), None
     parts.entry(sink, path, RELEASE, text, {**facts.document(), "description": "", **meta})

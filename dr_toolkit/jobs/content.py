@@ -79,7 +79,7 @@ def show(repository: Repository, found: Snapshot, path: str, *, reveal: bool) ->
         )
     redactor = Redactor()
     if info.kind == releases.RELEASE:
-        release = helm_storage.parse(content)
+        release = release_reading.parsed(content, path)
         if not reveal:
             redactor = redactors.of(
                 redactors.known(repository), [str(release.get("manifest") or ""), *_hooks(release)]
