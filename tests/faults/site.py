@@ -85,11 +85,24 @@ def end_all() -> None:
         run.finish()
 
 
+IMPATIENT = """
+import sys
+from dr_toolkit.repository import opening
+opening.open_store.__kwdefaults__["retry_seconds"] = float(sys.argv.pop(1))
+from dr_toolkit.cli.start import entry_point
+entry_point()
+"""
+"""drctl, but a storage that is away is tried for so many seconds only: nothing else is another."""
+
+
 class Run:
     """``drctl`` while it runs: its log is read line by line, so that a test can act at a stage."""
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str], **how: Any) -> None:
-        self.argv = [str(DRCTL), *arguments]
+    def __init__(
+        self, arguments: Sequence[str], environment: dict[str, str], patience: float | None = None, **how: Any
+    ) -> None:
+        program = [str(DRCTL)] if patience is None else [sys.executable, "-c", IMPATIENT, str(patience)]
+        self.argv = [*program, *arguments]
         self.process = subprocess.Popen(
             self.argv,
             env=environment,
@@ -287,7 +300,7 @@ class Site:
     # -- commands -----------------------------------------------------------------------------------------------------
 
     def start(self, *arguments: str, config: Path | None = None, **how: Any) -> Run:
-        """Start drctl and do not wait."""
+        """Start drctl and do not wait; ``patience``: how many seconds a storage that is away is tried."""
         common = ["--config", str(config or self.config), "--output", "json", "--log-format", "json", "-v"]
         environment = {**os.environ, "TMPDIR": str(self.tmp), **self.environment}
         return Run([*arguments, *common], environment, **how)
