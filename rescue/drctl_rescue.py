@@ -10,6 +10,8 @@ libraries, and reads a repository that was copied into a directory (from S3: by 
     pg_restore --create --dbname postgres db.dump
 
 ``show`` names a snapshot's entries, ``extract`` writes them as files, ``check`` reads everything and writes nothing.
+Keys of a bucket that cannot be names of files are refused, unless ``extract --numbered`` gives each a number. The ``cluster``
+directory of a postgres-base is a data directory: give it to the user postgres, and start a server of that version on it.
 ``--trust`` is ``repository.trust`` of drctl.yaml; without it the repository vouches for itself, and a warning is printed.
 Where Vault or OpenBao holds the keys, with a token that may decrypt::
 
@@ -25,6 +27,7 @@ from __future__ import annotations
 import argparse
 import base64
 import datetime as dt
+import errno
 import hashlib
 import hmac
 import json
@@ -34,7 +37,7 @@ import shlex
 import struct
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -706,11 +709,42 @@ def command_extract(repo: Repository, arguments: argparse.Namespace) -> int:
     empty = target.is_dir() and not any(target.iterdir())
     need(empty or not os.path.lexists(target), f"{target} is there already", "refused")
     snapshot.check_catalog()
+    if arguments.numbered:
+        numbers = write_names(snapshot, arguments.path, target)
+        return write_out(snapshot, arguments.path, lambda path: target / numbers[path])
+    folders = set[str]()
     for path, record in snapshot.records():
         if record[0] == "e" and path.startswith(arguments.path):
             unsafe = {"", ".", ".."} & set(path.split("/")) or re.search(r"[\\\x00-\x1f\x7f-\x9f]", path)
-            need(not unsafe, f"entry {path!r} must not be a file name: choose others with --path", "refused")
-    return write_out(snapshot, arguments.path, lambda path: target / path)
+            what = f"entry {path!r} must not be a file name: choose others with --path, or give --numbered"
+            need(not unsafe, what, "refused")
+            folders |= {path} if record[2] == "directory" else set()
+    return write_out(snapshot, arguments.path, lambda path: target / path, folders)
+
+
+def write_names(snapshot: Snapshot, prefix: str, target: Path) -> dict[str, str]:
+    """Write names.jsonl, which says what each number stands for; return the numbers by path."""
+    numbers, kind = dict[str, str](), ""
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = target / ".partial-names"
+    with partial.open("w", encoding="ascii") as file:
+        for path, record in snapshot.records():
+            if record[0] == "e":
+                kind = record[2]
+            elif record[0] == "f" and path.startswith(prefix):
+                numbers[path] = f"{len(numbers) + 1:08}"
+                row = {
+                    "file": numbers[path],
+                    "path": path,
+                    "kind": kind,
+                    "size": record[1],
+                    "meta": record[2],
+                }
+                file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(target / "names.jsonl")
+    return numbers
 
 
 def command_archive(repo: Repository, arguments: argparse.Namespace) -> int:
@@ -720,7 +754,9 @@ def command_archive(repo: Repository, arguments: argparse.Namespace) -> int:
     return write_out(snapshot, "archive/", lambda _: Path(arguments.to))
 
 
-def write_out(snapshot: Snapshot, prefix: str, place: Callable[[str], Path]) -> int:
+def write_out(
+    snapshot: Snapshot, prefix: str, place: Callable[[str], Path], folders: Collection[str] = ()
+) -> int:
     """Write entries to their places; those with the same place are joined. A file gets its name when it is complete."""
     final, partial, count = Path(), Path(), 0
 
@@ -734,10 +770,9 @@ def write_out(snapshot: Snapshot, prefix: str, place: Callable[[str], Path]) -> 
     file: Any = None
     try:
         for path, part in snapshot.contents(prefix):
-            if isinstance(part, int):
-                file.seek(part, os.SEEK_CUR)
-            elif part is not None:
-                file.write(part)
+            if part is not None:
+                need(file, f"the directory '{path}' has content")
+                file.seek(part, os.SEEK_CUR) if isinstance(part, int) else file.write(part)
             else:
                 count += 1
                 if file and final == place(path):
@@ -745,13 +780,18 @@ def write_out(snapshot: Snapshot, prefix: str, place: Callable[[str], Path]) -> 
                 if file:
                     finish()
                     file.close()
+                    file = None
                 final = place(path)
+                if path in folders:
+                    final.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    continue
                 need(not os.path.lexists(final), f"{final} exists, or two paths map to it", "refused")
                 final.parent.mkdir(parents=True, exist_ok=True)
                 descriptor, temporary = tempfile.mkstemp(prefix=".partial-", dir=final.parent)
                 file, partial = os.fdopen(descriptor, "wb"), Path(temporary)
-        need(file, f"{snapshot.name} has no entry that begins with '{prefix}'", "missing")
-        finish()
+        need(count, f"{snapshot.name} has no entry that begins with '{prefix}'", "missing")
+        if file:
+            finish()
     finally:
         if file:
             file.close()
@@ -805,6 +845,8 @@ def main(argv: list[str]) -> int:
             command.add_argument("--to", required=True, help="where to write; must not exist")
         if name == "extract":
             command.add_argument("--path", default="", help="only entries whose path begins with this")
+            flat = "name the files by numbers, and list their paths in names.jsonl: for names that no file may have"
+            command.add_argument("--numbered", action="store_true", help=flat)
     arguments = parser.parse_args(argv)
     try:
         repo = Repository(arguments.repository, arguments.trust, arguments.key_file, arguments.unwrapped)
@@ -812,9 +854,11 @@ def main(argv: list[str]) -> int:
     except Fault as fault:
         print(fault, file=sys.stderr)
     except OSError as error:
-        print(f"system: {error}", file=sys.stderr)
+        numbered = "; --numbered avoids such names" if error.errno == errno.ENAMETOOLONG else ""
+        print(f"system: {error.strerror}: {error.filename}{numbered}", file=sys.stderr)
     return 3
 
 
 if __name__ == "__main__":
+    os.umask(0o077)  # what is written is plaintext
     sys.exit(main(sys.argv[1:]))

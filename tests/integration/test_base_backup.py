@@ -141,6 +141,25 @@ def test_a_cluster_comes_back_as_it_was(site: Site) -> None:
         assert done["started"] is True
         assert not list(place.glob("**/*drctl*"))
         assert restored_content(site, place) == expected
+    rescued(site)
+
+
+def rescued(site: Site) -> None:
+    """Without drctl: what the rescue script extracts is what the server's manifest says, file for file."""
+    place = site.root / "rescued"
+    words = [
+        "extract",
+        site.root / "repository",
+        "latest:base",
+        "--key-file",
+        site.root / "read.key",
+        "--to",
+        place,
+    ]
+    script = Path(__file__).parents[2] / "rescue" / "drctl_rescue.py"
+    subprocess.run([sys.executable, script, *words], check=True, capture_output=True, timeout=120)
+    verify = [site.server.bin_dir / "pg_verifybackup", "-m", place / "backup_manifest", place / "cluster"]
+    subprocess.run(verify, check=True, capture_output=True, timeout=120)
 
 
 def test_a_directory_of_somebody_is_not_touched(site: Site) -> None:

@@ -88,6 +88,23 @@ components:
         return json.loads(done.stdout)
 
 
+def rescue(site: Site, component: str) -> set[str]:
+    """Extract a snapshot without drctl; the names of the files that come out."""
+    to = site.root / f"rescued-{component}"
+    words = [
+        "extract",
+        site.root / "repository",
+        f"latest:{component}",
+        "--key-file",
+        site.root / "r.key",
+        "--to",
+        to,
+    ]
+    script = Path(__file__).parents[2] / "rescue" / "drctl_rescue.py"
+    subprocess.run([sys.executable, script, *words], check=True, capture_output=True, timeout=60)
+    return {path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file()}
+
+
 def test_releases_and_secrets_with_exactly_the_documented_rights(control_plane, namespace, helm, tmp_path):
     """Installed, upgraded, failed, rolled back, left pending; backed up, proven, shown without secrets, restored, compared, diagnosed."""
     console = CHARTS / "console"
@@ -154,6 +171,12 @@ def test_releases_and_secrets_with_exactly_the_documented_rights(control_plane, 
     site.config.write_text(whole)
     values = yaml.safe_load(site.run("show", secrets, f"{namespace}/values/kept", "--reveal").stdout)
     assert values["data"] == {"KEY": base64.b64encode(b"kept-value-1").decode()}
+
+    for component in ("releases", "secrets"):
+        rescued = rescue(site, component)
+        assert rescued == {entry["path"] for entry in site.json("show", taken[component]["id"])["entries"]}
+    kept = (tmp_path / f"rescued-secrets/{namespace}/values/kept").read_bytes()
+    assert base64.b64encode(b"kept-value-1") in kept or b"kept-value-1" in kept
 
     done = site.json("restore", "releases", "--to", str(tmp_path / "out"))
     main = next(one for one in done["restored"]["releases"] if one["release"] == "main")
