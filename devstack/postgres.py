@@ -124,8 +124,11 @@ class PostgresServer(Managed):
             )
         return self.authority.issue_client(user)
 
-    def start(self) -> Self:
+    def start(self, *options: str) -> Self:
         """Start the server and wait until it takes connections.
+
+        Args:
+            options: more of the server's command line.
 
         Returns:
             The server itself.
@@ -135,7 +138,7 @@ class PostgresServer(Managed):
         if not (self.data / "PG_VERSION").exists():
             self._initialize()
         self._write_settings()
-        self._server.start([str(self._server_programs / "postgres"), "-D", str(self.data)])
+        self._server.start([str(self._server_programs / "postgres"), "-D", str(self.data), *options])
         self._server.wait_until(self._ready, timeout=60)
         if self.authority and not self._certificate_user_exists():
             sql.execute(self.dsn(), f"CREATE ROLE {CERTIFICATE_USER} LOGIN")

@@ -318,6 +318,44 @@ def test_a_promoted_primary_is_read_whole(site: BaseSite) -> None:
         assert ask(settings, CONTENT + "t", "postgres") == sql.rows(dsn, CONTENT + "t")
 
 
+def test_a_number_that_is_used_again(site: BaseSite) -> None:
+    """A table was dropped, and another one has its file's number: the increment has the new one's pages and none of the old one's."""
+    server, dsn = site.source, site.source.dsn()
+    sql.execute(
+        dsn,
+        "CREATE TABLE before (id int)",
+        "INSERT INTO before SELECT generate_series(1, 20000)",
+        "CHECKPOINT",
+    )
+    [(number, path)] = sql.rows(
+        dsn, "SELECT pg_relation_filenode('before')::int, pg_relation_filepath('before')"
+    )
+    site.backup()
+    sql.execute(dsn, "DROP TABLE before")
+    server.stop()
+    server.start("-b")  # as pg_upgrade starts it: only then may a session choose numbers
+    with sql.connect(dsn) as session:
+        for name in ("next_pg_type_oid", "next_array_pg_type_oid", "next_heap_pg_class_oid"):
+            session.execute(
+                sql.trusted(
+                    f"SELECT binary_upgrade_set_{name}((SELECT max(oid::int8) + 1000 + {len(name)} FROM pg_class)::oid)"
+                )
+            )
+        session.execute("SELECT binary_upgrade_set_next_heap_relfilenode(%s::oid)", [number])
+        session.execute("CREATE TABLE after (id int)")
+    server.restart()
+    sql.execute(dsn, "INSERT INTO after SELECT generate_series(-3000, 0)", "CHECKPOINT")
+    # Longer than its first pages say, and some of them changed again after a checkpoint.
+    sql.execute(dsn, "UPDATE after SET id = id - 9000 WHERE id > -400")
+    assert sql.rows(dsn, "SELECT pg_relation_filepath('after')") == [(path,)]
+    taken = site.backup()
+    assert methods(taken) == ["increment"], base_of(taken)["reason"]
+    question = "SELECT count(*), sum(id), min(id), max(id) FROM after"
+    with site.running(taken) as settings:
+        assert ask(settings, question, "postgres") == sql.rows(dsn, question)
+    sql.execute(dsn, "DROP TABLE after")
+
+
 def test_checksums_that_were_switched_make_a_full_read(site: BaseSite) -> None:
     """Pages of before have none, or others."""
     server = site.source

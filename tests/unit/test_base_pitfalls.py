@@ -25,7 +25,7 @@ PITFALLS = {
     "a hole beyond the parent's end is zero": [(UNIT, "test_how_a_file_is_rebuilt"), (UNIT, "test_files_are_laid_over_by_the_write_role")],
     "new files come whole, dropped ones vanish, and what changed its number meanwhile is right only after recovery": [
         (UNIT, "test_files_are_laid_over_by_the_write_role"), (INCREMENT, "test_every_snapshot_is_a_full_one"),
-        (MEANWHILE, "test_files_that_are_cut_dropped_or_made_while_they_are_sent"), (COUNTS, "test_a_busy_cluster_is_never_called_wrong")],
+        (INCREMENT, "test_a_number_that_is_used_again"), (MEANWHILE, "test_files_that_are_cut_dropped_or_made_while_they_are_sent"), (COUNTS, "test_a_busy_cluster_is_never_called_wrong")],
     "a file that comes whole and as an increment is an error": [(UNIT, "test_a_file_that_comes_twice_is_an_error")],
     "free space maps come whole, and so do visibility maps": [(INCREMENT, "test_against_pg_combinebackup"), (BUGS, "test_what_was_deleted_stays_deleted")],
     "a file of which nearly all changed comes whole": [(INCREMENT, "test_every_snapshot_is_a_full_one")],
