@@ -136,7 +136,8 @@ verify: {{programs: "{source._server_programs}"}}
         if user is not None:
             base_files.give_to(place, user)
         try:
-            with base_start.started(tools, place, Target.of(taken.header.source), user) as settings:
+            target = Target.of(taken.header.source)
+            with base_start.started(tools, place, target, user, lasting=False) as settings:
                 yield settings
         finally:
             shutil.rmtree(place, ignore_errors=True)

@@ -45,7 +45,7 @@ def restore_check(
             base_files.give_to(directory, user)
         try:
             began = clock.monotonic()
-            with base_start.started(chosen, directory, target, user) as settings:
+            with base_start.started(chosen, directory, target, user, lasting=False) as settings:
                 seconds["start"] = clock.monotonic() - began
                 # First: other looks make extensions, and what autovacuum did not do it does not do now.
                 began = clock.monotonic()

@@ -94,6 +94,8 @@ def started(
     target: Target,
     user: str | None,
     following: Mapping[str, str] | None = None,
+    *,
+    lasting: bool = True,
 ) -> Iterator[ConnectionSettings]:
     """Start a server on the directory that nobody else can reach, and stop it in good order at the end.
 
@@ -105,6 +107,7 @@ def started(
         target: what recovery must reach.
         user: who runs it.
         following: more settings, of a cluster that opens for reading only because it is to follow another or to recover further.
+        lasting: whether the cluster is to outlive a power cut. One in scratch need not wait for the disk.
 
     Raises:
         TargetError: it does not start.
@@ -118,7 +121,8 @@ def started(
             user=target.superuser,
             sslmode="disable",
         )
-        options = _options(place.directory, target, following or {})
+        more = dict(following or {}) | ({} if lasting else {"fsync": "off"})
+        options = _options(place.directory, target, more)
         argv = [tools.program("postgres"), "-D", str(directory), *options]
         _write_rules(place.directory, user)
         with process.Pipe(

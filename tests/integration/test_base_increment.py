@@ -32,6 +32,8 @@ from tests.stock_increment import Stock
 
 DRCTL = Path(sys.executable).with_name("drctl")
 SHAPE = Shape(8192, 131072)
+newest = pytest.mark.parametrize("source", [18], indirect=True)
+"""For what does not depend on the server's version."""
 CONTENT = (
     "SELECT count(*), coalesce(sum(id), 0), md5(coalesce(string_agg(body, '|' ORDER BY id, body), '')) FROM "
 )
@@ -125,6 +127,7 @@ def test_every_snapshot_is_a_full_one(site: BaseSite) -> None:
     sql.execute(dsn, "DROP TABLE u")
 
 
+@newest
 def test_tablespaces_are_refused(site: BaseSite) -> None:
     """Elsewhere or in place: ``pg_basebackup`` writes neither to standard output. It is said before anything starts, with another way."""
     dsn, elsewhere = site.source.dsn(), open_directory()
@@ -398,6 +401,7 @@ def test_killed_in_the_middle_of_an_overlay(site: BaseSite) -> None:
         assert ask(settings, CONTENT + "t", "postgres") == expected
 
 
+@newest
 def test_two_increments_on_one_parent_are_both_good(site: BaseSite) -> None:
     """No lock: both restore, and the next one is against the newer."""
     dsn = site.source.dsn()
@@ -436,6 +440,7 @@ def test_a_role_with_replication_can_have_increments(site: BaseSite) -> None:
         sql.execute(dsn, "GRANT EXECUTE ON FUNCTION pg_wal_summary_contents TO PUBLIC", "DROP ROLE repl")
 
 
+@newest
 def test_a_fragmented_file_is_sent_whole(site: BaseSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file with too many extents is left out of the manifest that the increment is asked against; all others stay increments."""
     dsn = site.source.dsn()
