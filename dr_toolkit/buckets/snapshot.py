@@ -34,11 +34,11 @@ _SECONDS = len("2026-11-24T12:00:00")
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """An object: carried by itself, or read in ranges."""
+    """An object: carried by itself, or read in ranges, of which ``ranges`` has those that nobody has asked for yet."""
 
     listed: Listed
     carried: Carried | None
-    ranges: tuple[tuple[int, int], ...]
+    ranges: Iterator[tuple[int, int]]
     parts: deque[Part]
     tags: deque[Future[dict[str, str] | None]]
 
@@ -117,7 +117,7 @@ def _begun(reading: Reader, found: Same | Listed, writer: SnapshotWriter) -> Ite
         return
     else:
         steps = (
-            _Step(listed, writer.carried(found.stretch, number), (), deque(), deque())
+            _Step(listed, writer.carried(found.stretch, number), iter(()), deque(), deque())
             for number, listed in zip(range(found.start, found.end), found.rows, strict=True)
         )
     for step in steps:
@@ -133,13 +133,13 @@ def _anew(listed: Listed, writer: SnapshotWriter) -> _Step:
         and adopted.info.kind == facts.KIND
         and facts.is_same(listed, adopted.info.size, adopted.info.meta)
     ):
-        return _Step(listed, adopted, (), deque(), deque())
+        return _Step(listed, adopted, iter(()), deque(), deque())
     return _Step(listed, None, _ranges(listed.size), deque(), deque())
 
 
-def _ranges(size: int) -> tuple[tuple[int, int], ...]:
-    """(start, length) of each request; one even for an empty object, whose metadata is wanted."""
-    return tuple((start, min(RANGE, size - start)) for start in range(0, size, RANGE)) or ((0, 0),)
+def _ranges(size: int) -> Iterator[tuple[int, int]]:
+    """(start, length) of each request; one even for an empty object, whose metadata is wanted. An object of 5 TB has a million."""
+    return ((start, min(RANGE, size - start)) for start in range(0, max(size, 1), RANGE))
 
 
 def _weight(step: _Step | Same) -> int:
@@ -150,7 +150,7 @@ def _weight(step: _Step | Same) -> int:
 
 def _start(reading: Reader, step: _Step) -> None:
     """Ask for the first two ranges; the others follow while it is written."""
-    for start, length in step.ranges[:2]:
+    for start, length in itertools.islice(step.ranges, 2):
         step.parts.append(reading.ask(step.listed, start, length))
     if reading.tags:
         step.tags.append(reading.pool.submit(reading.bucket.tags_of, step.listed.key, step.listed.version))
@@ -212,10 +212,10 @@ def _write_parts(
     done: Read,
     on_bytes: Callable[[int, int], None],
 ) -> None:
-    hasher, got, ranges = blake3(), first, iter(step.ranges[len(step.parts) :])
+    hasher, got = blake3(), first
     writer.begin(step.listed.key, facts.KIND)
     while True:
-        for following in itertools.islice(ranges, AHEAD_RANGES - len(step.parts)):
+        for following in itertools.islice(step.ranges, AHEAD_RANGES - len(step.parts)):
             step.parts.append(reading.ask(step.listed, *following))
         hasher.update(got.content)
         writer.write(got.content)

@@ -442,4 +442,5 @@ def test_five_terabytes_fit_into_ten_thousand_parts():
         part = part_size(size)
         assert -(-size // part) <= 10_000
         assert 5 << 20 <= part <= 5 << 30
+    assert (part_size(5 << 40) >> 20, -(-(5 << 40) // part_size(5 << 40))) == (525, 9987)
     assert facts.for_put({"type": "t", "user": {"a": "b"}}) == {"ContentType": "t", "Metadata": {"a": "b"}}
