@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+from blake3 import blake3
+
 from dr_toolkit.buckets import facts
 from dr_toolkit.buckets.client import Bucket
-from dr_toolkit.buckets.listing import Listing
+from dr_toolkit.buckets.failures import Changed
+from dr_toolkit.buckets.listing import Listed, Listing
 from dr_toolkit.buckets.part_sizes import PART, part_size
+from dr_toolkit.buckets.reading import RANGE
 from dr_toolkit.buckets.sending import CONNECTIONS, SMALL, Sender, Sent
+from dr_toolkit.errors import SourceError
 from dr_toolkit.log import Progress
 from dr_toolkit.repository.entries import BulkSource, EntryInfo, EntrySource
 
@@ -22,11 +28,19 @@ _WAITING_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happens to one key of the target: ``new``, ``replace``, ``same``, ``extra`` (only in the target) or ``torn``."""
+    """What happens to one key of the target.
+
+    Attributes:
+        action: ``new``, ``replace``, ``same``, ``extra`` (only in the target) or ``torn``.
+        key: the target's.
+        info: what the snapshot has.
+        doubtful: what is to be replaced, where its ETag does not say that it differs: only its content does.
+    """
 
     action: Literal["new", "replace", "same", "extra", "torn"]
     key: str
     info: EntryInfo | None
+    doubtful: Listed | None = None
 
 
 @dataclass(slots=True)
@@ -83,7 +97,7 @@ class Names:
 def steps(source: EntrySource, prefix: str, listing: Listing, names: Names) -> Iterator[Step]:
     """The linear merge of the snapshot with what the target has.
 
-    Two objects are the same when size and ETag are; an object that was uploaded in other parts has another ETag and is copied again.
+    Two objects are the same when size and ETag are. An object that was uploaded in other parts has another ETag: then it is in doubt.
     """
     there = iter(listing)
     found = next(there, None)
@@ -100,12 +114,17 @@ def steps(source: EntrySource, prefix: str, listing: Listing, names: Names) -> I
         elif (found.size, found.etag) == (info.size, info.meta.get("etag")):
             yield Step("same", key, info)
         else:
-            yield Step("replace", key, info)
+            yield Step("replace", key, info, found if _is_doubtful(found, info) else None)
         if is_there:
             found = next(there, None)
     while found is not None:
         yield Step("extra", found.key, None)
         found = next(there, None)
+
+
+def _is_doubtful(found: Listed, info: EntryInfo) -> bool:
+    """Whether the ETags differ and the contents may all the same be equal: one of the two was uploaded in parts."""
+    return found.size == info.size > SMALL and "-" in f"{found.etag}{info.meta.get('etag')}"
 
 
 def count(walk: Iterator[Step]) -> Plan:
@@ -153,9 +172,10 @@ class _Work:
 
     def __init__(self, source: BulkSource, sender: Sender, progress: Progress) -> None:
         self._source, self._sender, self._progress = source, sender, progress
-        self._keys: deque[str] = deque()
+        self._steps: deque[Step] = deque()
         self._waiting: deque[tuple[Sent[Any], int | None]] = deque()
         self._load = 0
+        self._counting = threading.Lock()
         self.done = Plan()
 
     def wanted(self, walk: Iterator[Step], *, exact: bool) -> Iterator[EntryInfo]:
@@ -164,26 +184,40 @@ class _Work:
             if step.action == "torn":
                 self.done.torn.append(step.key)
                 continue
-            setattr(self.done, step.action, getattr(self.done, step.action) + 1)
+            with self._counting:
+                setattr(self.done, step.action, getattr(self.done, step.action) + 1)
             if step.action == "extra" and exact:
                 gone = self._sender.in_pool(partial(self._sender.bucket.delete, step.key))
                 self._waiting.append((gone, None))
                 self.settle(_WAITING)
             elif step.action in {"new", "replace"} and step.info is not None:
-                self.done.bytes += step.info.size
-                self._keys.append(step.key)
+                with self._counting:
+                    self.done.bytes += step.info.size
+                self._steps.append(step)
                 yield step.info
 
     def copy(self, info: EntryInfo, content: bytes | None) -> None:
         """Write one object, whose content is there if it is small."""
-        key = self._keys.popleft()
+        step = self._steps.popleft()
+        key = step.key
         if content is None:
-            work = partial(_copy, self._source, info, self._sender.bucket, key, self._progress)
+            work = partial(self._copy_large, info, step)
             self._waiting.append((self._sender.in_pool(work, large=True), None))
         else:
             self._waiting.append((self._sender.write(key, content, info.meta), len(content)))
             self._load += len(content)
         self.settle(_WAITING)
+
+    def _copy_large(self, info: EntryInfo, step: Step) -> None:
+        bucket = self._sender.bucket
+        if step.doubtful is not None and _is_equal(bucket, step.doubtful, info):
+            with self._counting:
+                self.done.replace -= 1
+                self.done.same += 1
+                self.done.bytes -= info.size
+            self._progress.advance(info.size, 1)
+            return
+        _copy(self._source, info, bucket, step.key, self._progress)
 
     def settle(self, most: int) -> None:
         """Wait until at most so many requests are on their way."""
@@ -193,6 +227,17 @@ class _Work:
             if size is not None:
                 self._load -= size
                 self._progress.advance(size, 1)
+
+
+def _is_equal(bucket: Bucket, there: Listed, info: EntryInfo) -> bool:
+    """Whether the target's object has the content that was read from the source: reading it is cheaper than writing it again."""
+    hasher = blake3()
+    try:
+        for start in range(0, there.size, RANGE):
+            hasher.update(bucket.read(there, start, min(RANGE, there.size - start)).content)
+    except (Changed, SourceError):  # who may not read the target writes
+        return False
+    return hasher.hexdigest() == info.meta.get("digest")
 
 
 def _copy(source: EntrySource, info: EntryInfo, bucket: Bucket, key: str, progress: Progress) -> None:

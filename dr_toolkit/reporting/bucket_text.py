@@ -43,7 +43,8 @@ def plan(prepared: Prepared) -> str:
     )
     if found.extra:
         fate = ("is", "are") if prepared.request.exact else ("stays", "stay")
-        deleted = "DELETED (--exact)" if prepared.request.exact else "(--exact would delete it)"
+        it = "it" if found.extra == 1 else "them"
+        deleted = "DELETED (--exact)" if prepared.request.exact else f"(--exact would delete {it})"
         one, many = (f"object is only there and {fate[0]}", f"objects are only there and {fate[1]}")
         lines.append(f"  {counted(found.extra, one, many)} {deleted}")
     lines += _torn(found.torn)
