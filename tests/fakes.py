@@ -27,12 +27,18 @@ class StoredEntry:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
+ROOM = 300_000
+"""Of a `MemorySink`: a number that is no multiple of anything."""
+
+
 class MemorySink:
-    """An `EntrySink` that insists on the contract; ``fail_after`` bytes it raises ``failure``."""
+    """A `PouringSink` that insists on the contract; ``fail_after`` bytes it raises ``failure``."""
 
     def __init__(self, *, fail_after: int | None = None, failure: Exception | None = None) -> None:
         self.entries: dict[str, StoredEntry] = {}
         self.largest_write = 0
+        self.poured = 0
+        self._room = memoryview(b"")
         self._open: StoredEntry | None = None
         self._left = fail_after
         self._failure = failure or OSError("the sink failed, as it was told to")
@@ -55,6 +61,14 @@ class MemorySink:
             self._left -= len(data)
             if self._left < 0:
                 raise self._failure
+
+    def room(self, least: int = 1) -> memoryview:
+        self._room = memoryview(bytearray(max(least, ROOM)))
+        return self._room
+
+    def filled(self, size: int) -> None:
+        self.poured += size
+        self.write(self._room[:size])
 
     def cut(self) -> None:
         assert self._open is not None

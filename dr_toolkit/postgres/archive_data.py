@@ -11,8 +11,11 @@ from dr_toolkit.postgres.archive_frames import FrameParser, LargeObjectFrames, S
 from dr_toolkit.postgres.archive_stream import ByteReader, truncated
 from dr_toolkit.postgres.archive_toc import Toc, TocEntry
 from dr_toolkit.postgres.digests import LargeObjectsSummary, TableSummary
+from dr_toolkit.repository.entries import PouringSink
 
 BLOCK_HEADER = 6
+_LARGE = 1 << 20
+_LEAST = 256 << 10
 
 _TABLE_DATA, _LARGE_OBJECTS = 1, 3
 
@@ -78,6 +81,42 @@ class DataBlock:
                 reader.skip(used)
             elif not reader.more():
                 raise truncated(reader.position)
+
+    def pour(self, sink: PouringSink) -> int:
+        """Write the block's exact bytes after its header into an open entry. Those of a large block are read into the sink's own memory.
+
+        Returns:
+            How many bytes they are.
+
+        Raises:
+            SourceError: see `pieces`.
+        """
+        reader, parser = self._reader, self._parser
+        size = 0
+        while not parser.done:
+            # A small block would be read with others behind it, which must be copied back.
+            if size >= _LARGE and len(reader.window()) < _LEAST and (poured := self._read_into(sink)):
+                size += poured
+                continue
+            window = reader.window()
+            used = parser.feed(window) if window else 0
+            if used:
+                sink.write(window[:used])
+                reader.skip(used)
+                size += used
+            elif not reader.more():
+                raise truncated(reader.position)
+        return size
+
+    def _read_into(self, sink: PouringSink) -> int:
+        """Read into the sink's memory as much as there is room; gives 0 where a piece is longer than that, or the stream ended."""
+        reader, parser = self._reader, self._parser
+        room = sink.room(_LEAST)[: reader.capacity]
+        window = room[: reader.fill(room)]
+        used = parser.feed(window) if window else 0
+        reader.put_back(window[used:], used)
+        sink.filled(used)
+        return used
 
     @property
     def summary(self) -> TableSummary | LargeObjectsSummary:

@@ -37,6 +37,8 @@ _LINE_FEED = 10
 _FIRST_WINDOW = 4096
 _WORD = 8
 _HEADER_BITS = (1 << 8 * HEADER) - 1
+_FRACTION_BITS, _EXPONENT_BIAS = 52, 1023
+"""Of a double (IEEE 754)."""
 
 
 class FrameParser(Protocol):
@@ -142,11 +144,30 @@ def _followed(
 
 def _after_line_feeds(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Zero, and the position after each line feed."""
-    found = np.flatnonzero(data == _LINE_FEED)
+    found = line_feeds(data)
     starts = np.empty(found.size + 1, np.int64)
     starts[0] = 0
     np.add(found, 1, out=starts[1:])
     return starts
+
+
+def line_feeds(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
+    """Positions of line feeds.
+
+    numpy looks for what is not zero byte by byte. Rows are longer than that: whole words without a line feed are sorted out first, which
+    takes half the time.
+    """
+    marks = data == _LINE_FEED
+    whole = marks.size // _WORD * _WORD
+    words = marks[:whole].view("<u8")
+    hit = np.flatnonzero(words != 0)
+    found = words[hit]
+    if marks[whole:].any() or (found & (found - np.uint64(1))).any():  # two in a word: short rows
+        return np.flatnonzero(marks)
+    # A mark is a 1 in one of a word's eight bytes. As a floating-point number its exponent says in which.
+    exponents = found.astype("<f8").view("<i8") >> _FRACTION_BITS
+    at: npt.NDArray[np.intp] = hit * _WORD + ((exponents - _EXPONENT_BIAS) >> 3)
+    return at
 
 
 def _without(

@@ -58,14 +58,36 @@ class ByteReader:
             length = self._end - self._start
             self._view[:length] = self._view[self._start : self._end]
             self._start, self._end = 0, length
-        before = self._end
-        while self._end < len(self._view) and not self._finished:
-            count = self._stream.readinto(self._view[self._end :])
-            self._finished = not count
-            self._end += count or 0
-        if self._on_bytes and self._end > before:
-            self._on_bytes(self._end - before)
+        before, self._end = self._end, self._read(self._view, self._end)
         return self._end > before
+
+    def fill(self, room: memoryview) -> int:
+        """Move the window into other memory, which is larger than the window, and read on there.
+
+        Returns:
+            How many bytes are in ``room``. What is not consumed of them has to be `put_back`.
+        """
+        length = self._end - self._start
+        room[:length] = self._view[self._start : self._end]
+        self._start = self._end = 0
+        return self._read(room, length)
+
+    def put_back(self, rest: memoryview, consumed: int) -> None:
+        """Make ``rest`` the window, after ``consumed`` bytes of what `fill` gave were consumed."""
+        self._view[: len(rest)] = rest
+        self._start, self._end = 0, len(rest)
+        self.position += consumed
+
+    def _read(self, room: memoryview, end: int) -> int:
+        """Read until there is no room, or no more; gives where the content ends."""
+        before = end
+        while end < len(room) and not self._finished:
+            count = self._stream.readinto(room[end:])
+            self._finished = not count
+            end += count or 0
+        if self._on_bytes and end > before:
+            self._on_bytes(end - before)
+        return end
 
     def at_end(self) -> bool:
         """Whether nothing is left."""

@@ -18,7 +18,7 @@ from dr_toolkit.postgres.dump_wait import FIRST_S, lock_holders, told_while_wait
 from dr_toolkit.postgres.globals import Globals, read_globals, write_globals
 from dr_toolkit.postgres.server import LARGE_OBJECTS
 from dr_toolkit.postgres.tools import Tools
-from dr_toolkit.repository.entries import EntrySink
+from dr_toolkit.repository.entries import PouringSink
 
 if TYPE_CHECKING:
     from dr_toolkit.postgres.archive_stream import Readable
@@ -74,7 +74,11 @@ class RunningDump:
         self._lock_wait_s = lock_wait_s
 
     def write(
-        self, sink: EntrySink, *, tell_after_s: float = FIRST_S, on_bytes: Callable[[int], None] | None = None
+        self,
+        sink: PouringSink,
+        *,
+        tell_after_s: float = FIRST_S,
+        on_bytes: Callable[[int], None] | None = None,
     ) -> Dump:
         """Write the archive's entries, then the globals. Whoever opened the sink commits or aborts it.
 
@@ -104,7 +108,7 @@ class RunningDump:
 
     def _archive(
         self,
-        sink: EntrySink,
+        sink: PouringSink,
         beside: Executor,
         tell_after_s: float,
         on_bytes: Callable[[int], None] | None,

@@ -21,7 +21,7 @@ from typing import Any
 
 from dr_toolkit.postgres.archive import Archive, DataBlock, LargeObjectsSummary, TableSummary, Toc, columns_of
 from dr_toolkit.postgres.digests import NO_LARGE_OBJECTS
-from dr_toolkit.repository.entries import EntrySink
+from dr_toolkit.repository.entries import PouringSink
 
 TOC_PATH = "archive/00-toc"
 DATA_PREFIX = "archive/data/"
@@ -65,7 +65,7 @@ class DumpedArchive:
     size: int
 
 
-def write_archive(archive: Archive, sink: EntrySink) -> DumpedArchive:
+def write_archive(archive: Archive, sink: PouringSink) -> DumpedArchive:
     """Write all of an archive's bytes as entries.
 
     Raises:
@@ -90,15 +90,13 @@ def write_archive(archive: Archive, sink: EntrySink) -> DumpedArchive:
     return DumpedArchive(toc, tuple(tables), large_objects, size)
 
 
-def _write_block(block: DataBlock, path: str, sink: EntrySink) -> int:
+def _write_block(block: DataBlock, path: str, sink: PouringSink) -> int:
     sink.begin(path, "large-objects" if block.header.large_objects else "table-data")
     sink.write(block.header.raw)
     # The dump id moves whenever an object is added anywhere: in a chunk of its own it spoils no other.
     sink.cut()
     size = len(block.header.raw)
-    for piece in block.pieces():
-        sink.write(piece)
-        size += len(piece)
+    size += block.pour(sink)
     sink.end(_block_meta(block))
     return size
 

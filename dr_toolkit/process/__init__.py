@@ -100,11 +100,11 @@ class Pipe:
         stdout: whether its standard output is read by us; else it goes nowhere.
         cwd: its working directory.
         end_signal: how it is asked to end, by `stop` and when drctl dies. A PostgreSQL server wants SIGINT.
-        bulk: whether it writes much to its standard output, of which nothing is waited for: it gets a large buffer.
+        bulk: whether it writes much to its standard output, of which nothing is waited for: it gets a large buffer. Ours has none.
 
     Attributes:
         stdin: the stream to write, or ``None``. Buffered: close it, or call `finish`.
-        stdout: the stream to read, or ``None``. ``read(n)`` gives n bytes, fewer only at the end.
+        stdout: the stream to read, or ``None``. ``read(n)`` gives n bytes, fewer only at the end; with ``bulk`` what there is.
         pid: the program's process id.
 
     Raises:
@@ -129,7 +129,7 @@ class Pipe:
             argv, env=env, user=user, cwd=cwd, stdin=stdin, stdout=stdout, end_signal=end_signal, bulk=bulk
         )
         self.stdin = cast("BinaryIO | None", self._popen.stdin)
-        self.stdout = streams.gathered(self._popen.stdout)
+        self.stdout = streams.gathered(self._popen.stdout, buffered=not bulk)
         self.pid: int = self._popen.pid
         self._tail = bytearray()
         self._drain = threading.Thread(target=self._read_stderr, name=f"stderr-{self.pid}", daemon=True)

@@ -9,7 +9,7 @@ import os
 import sys
 import termios
 from array import array
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from dr_toolkit import clock
 
@@ -58,9 +58,17 @@ class _Gathering(io.RawIOBase):
         super().close()
 
 
-def gathered(stream: IO[bytes] | None) -> BinaryIO | None:
-    """The pipe's reading end, with a buffer; ``None`` where there is none."""
-    return io.BufferedReader(_Gathering(stream), BUFFER_BYTES) if stream is not None else None
+def gathered(stream: IO[bytes] | None, *, buffered: bool) -> BinaryIO | None:
+    """The pipe's reading end; ``None`` where there is none.
+
+    Args:
+        stream: the pipe.
+        buffered: whether with a buffer. Through it a part of what is read in large pieces is copied once more.
+    """
+    if stream is None:
+        return None
+    gathering = _Gathering(stream)
+    return io.BufferedReader(gathering, BUFFER_BYTES) if buffered else cast("BinaryIO", gathering)
 
 
 def close(stream: IO[bytes] | None) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pyfastcdc
 
-MINIMUM = 16 << 10
+MINIMUM = 32 << 10
 AVERAGE = 64 << 10
 MAXIMUM = 256 << 10
 FIXED = 128 << 10

@@ -58,8 +58,8 @@ class EntrySink(Protocol):
 class PouringSink(EntrySink, Protocol):
     """A sink that lends its own memory, so that content which a source reads anyway is not copied once more."""
 
-    def room(self) -> memoryview:
-        """Where the next content may be put; never empty. To be asked for again after each call of another method."""
+    def room(self, least: int = 1) -> memoryview:
+        """Where the next content may be put, at least so many bytes (up to 256 KiB). To be asked for again after each call of another method."""
 
     def filled(self, size: int) -> None:
         """The first ``size`` bytes of ``room`` are the next content, as if they had been written."""

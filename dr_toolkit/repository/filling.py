@@ -165,8 +165,10 @@ class Filler:
             if self._used == CAPACITY:
                 self._hand_over(entry, final=False)
 
-    def room(self) -> memoryview:
-        """Place for the next content, never empty: a whole number of pages of a database, when what came before was."""
+    def room(self, entry: Open, least: int) -> memoryview:
+        """Place for the next content, at least ``least`` bytes: a whole number of pages of a database, when what came before was."""
+        if CAPACITY - self._used < least:
+            self._hand_over(entry, final=False)
         return memoryview(self._buffer)[self._used :]
 
     def filled(self, entry: Open, size: int) -> None:

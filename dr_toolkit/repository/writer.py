@@ -166,9 +166,9 @@ class SnapshotWriter:
         """See ``EntrySink``."""
         self._filler.write(self._current(), memoryview(data))
 
-    def room(self) -> memoryview:
+    def room(self, least: int = 1) -> memoryview:
         """See ``PouringSink``."""
-        return self._filler.room()
+        return self._filler.room(self._current(), least)
 
     def filled(self, size: int) -> None:
         """See ``PouringSink``."""

@@ -7,6 +7,7 @@ import random
 import struct
 import tracemalloc
 
+import numpy as np
 import pytest
 from blake3 import blake3
 
@@ -19,7 +20,9 @@ from dr_toolkit.postgres.archive import (
     restore_stream,
     row_multiset,
 )
-from dr_toolkit.postgres.archive_frames import one_line_pieces
+from dr_toolkit.postgres.archive_frames import line_feeds, one_line_pieces
+from dr_toolkit.postgres.dump_entries import write_archive
+from tests.fakes import MemorySink
 from tests.unit.archives import END, Table, archive, block, entry, header, integer, large_objects, rows, text
 
 
@@ -102,6 +105,36 @@ def test_rows_of_all_lengths_over_all_edges(capacity):
     assert as_tuple(summaries["a"]) == expected(*values)
     assert as_tuple(summaries["b"]) == expected(b"1")
     assert as_tuple(summaries["c"]) == expected(*values[:7])
+
+
+@pytest.mark.parametrize("capacity", [200_000, 1 << 20])
+def test_a_large_table_is_read_into_the_sinks_memory_and_nothing_is_lost_at_its_edges(capacity):
+    """Rows that end nowhere near the edges of the sink's memory, longer than it, longer than the reader's own; and what follows the table."""
+    chosen = random.Random(capacity)
+    values = [b"x" * chosen.choice((0, 3, 40, 120, 999)) for _ in range(12_000)]
+    for length in (290_000, 310_000, 700_000, 1_040_000, 1_100_000):
+        values[chosen.randrange(6_000, 12_000)] = b"y" * length
+    blobs = [[(5, [b"z" * 900_000, b"z" * 700_000]), (6, [b"abc"])]]
+    data = archive([Table(b"a", rows(*values)), Table(b"b", rows(b"1"))], blobs=blobs)
+    sink = MemorySink()
+    done = write_archive(open_archive(io.BytesIO(data), capacity=capacity), sink)
+    assert done.size == len(data)
+    assert sink.joined("archive/") == data
+    assert sink.poured > 1 << 20
+    assert [as_tuple(table.summary) for table in done.tables] == [expected(*values), expected(b"1")]
+    for end in (len(data) // 2, data.index(b"y" * 1_100_000) + 1_000_000):
+        with pytest.raises(SourceError, match=f"ended in the middle, after [0-9]{{{len(str(end))}}} bytes"):
+            write_archive(open_archive(io.BytesIO(data[:end]), capacity=capacity), MemorySink())
+
+
+def test_line_feeds_are_found_wherever_they_are():
+    """One in a word of eight bytes or several, in the last bytes that fill no word, or none."""
+    chosen = random.Random(1)
+    for length in [*range(40), 5000]:
+        for share in (0.0, 0.01, 0.2, 0.6):
+            text_ = bytes(10 if chosen.random() < share else 65 for _ in range(length))
+            found = line_feeds(np.frombuffer(text_, np.uint8)).tolist()
+            assert found == [at for at, byte in enumerate(text_) if byte == 10]
 
 
 def cut_at(chosen: random.Random, data: bytes, largest: int) -> list[bytes]:
