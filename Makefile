@@ -50,7 +50,7 @@ test-matrix: matrix-postgres matrix-kube
 
 matrix-kube: $(VENV)/.base
 	$(BIN)/python -m devstack.kube_assets 1.34 1.36 1.37
-	for minor in 1.34 1.36 1.37; do DRCTL_TEST_KUBERNETES=$$minor $(PYTEST) tests/kube $(PYTEST_ARGS) || exit 1; done
+	for minor in 1.34 1.36 1.37; do DRCTL_TEST_KUBERNETES=$$minor DEVSTACK_AWAY=60 $(PYTEST) tests/kube $(PYTEST_ARGS) || exit 1; done
 
 # What pip does not bring comes from apt-get (15, as root) or npm; npm itself from pip where the machine has none.
 matrix-servers: $(VENV)/.base

@@ -51,7 +51,8 @@ def command(
 
     Restores and proves a snapshot in a scratch namespace, starts the new Console on it (one replica, nothing in reach but that copy, throw-away values
     for its secrets), waits for its migrations and its health endpoint, reads its log for errors, and deletes the namespace. The live platform is not touched.
-    drctl pre-upgrade --rehearse does the same within the gate. Needs a recipient with the role "read", and verify.namespace.
+    Not proved by it: the migrations of Console's SQL database, which the new Console is started without, and whatever needs Kafka, single sign-on, certificates
+    or the license. drctl pre-upgrade --rehearse does the same within the gate. Needs a recipient with the role "read", and verify.namespace.
     """
     context.configure_log()
     from dr_toolkit.jobs import opening, rehearsal

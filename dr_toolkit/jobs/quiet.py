@@ -20,6 +20,8 @@ from dr_toolkit.log import Progress
 
 WAIT_S = 180.0
 _STEP_S = 1.0
+_AWAY_S = 120.0
+"""An API server that is away for a minute, and then some time to start, must not leave an application at zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +162,8 @@ def plan(cluster: Cluster, applications: dict[str, ApplicationConfig]) -> tuple[
 
 @contextmanager
 def connected(config: Config) -> Iterator[Cluster]:
-    """The configured cluster."""
-    with Cluster(config.cluster) as cluster:
+    """The configured cluster. What is at zero is scaled up by it, so it is waited for longer than elsewhere."""
+    with Cluster(config.cluster, retry_seconds=_AWAY_S) as cluster:
         yield cluster
 
 

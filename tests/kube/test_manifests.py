@@ -86,15 +86,20 @@ def deployed(
     applied = kubectl(control_plane, "apply", "--server-side", "-k", str(BASE))
     kubectl(control_plane, "apply", "--server-side", "-k", str(BASE / "platform-rights"))
     add_drctl(kubelet, IMAGE)
-    for account in ("drctl-backup", "drctl-restore"):
-        site.configure(control_plane, "drctl", account)
+    site.configure(control_plane, "drctl", "drctl-restore")
+    configure_backup(control_plane, site)
     dump = control_plane.get("/apis/batch/v1/namespaces/drctl/cronjobs/drctl-dump")
-    pod = dump["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    # Of the components only this one is in the site.
-    pod["containers"][0]["args"] = [word for word in pod["containers"][0]["args"] if word != "sql-db"]
     dump["spec"]["schedule"] = "* * * * *"
     control_plane.request("PUT", "/apis/batch/v1/namespaces/drctl/cronjobs/drctl-dump", dump)
     return applied
+
+
+def configure_backup(control_plane: ControlPlane, site: PlatformSite, more: str = "") -> None:
+    """What the CronJobs' own command lines name: two databases, and what else a test has."""
+    where = f'host: {site.postgres.host}, port: {site.postgres.port}, database: {site.database}, user: postgres, password: "env:CONSOLE_DB_PASSWORD"'
+    site.more = f"  sql-db: {{kind: postgres-dump, connection: {{{where}}}}}\n{more}"
+    site.configure(control_plane, "drctl", "drctl-backup")
+    site.more = ""
 
 
 def test_applied_without_a_warning(
@@ -190,7 +195,7 @@ def test_nightly_job_runs_through(
     helm3.install("console", CHARTS / "console", "conduktor", {"platform": {"replicas": 0}})
     with PostgresServer(servers_root / name) as server:
         site.secret |= {"BASE": server.password, "S3": s3_server.access_key, "S3S": s3_server.secret_key}
-        site.more = f"""\
+        more = f"""\
   console-base:
     kind: postgres-base
     connection: {{host: {server.host}, port: {server.port}, database: postgres, user: postgres, password: "env:BASE"}}
@@ -202,7 +207,7 @@ def test_nightly_job_runs_through(
   secrets: {{kind: secrets, namespaces: [conduktor]}}
 """
         try:
-            site.configure(control_plane, "drctl", "drctl-backup")
+            configure_backup(control_plane, site, more)
             kubectl(
                 control_plane, "-n", "drctl", "create", "job", "--from=cronjob/drctl-nightly", "first-night"
             )
@@ -210,8 +215,7 @@ def test_nightly_job_runs_through(
                 f"{JOBS}/first-night", "complete", lambda job: job["status"].get("succeeded"), timeout=120
             )
         finally:
-            site.more = ""
-            site.configure(control_plane, "drctl", "drctl-backup")
+            configure_backup(control_plane, site)
     taken = {one["component"]: one["status"] for one in site.snapshots()}
 
     assert {"console-base", "cortex", "releases", "secrets"} <= taken.keys()
@@ -353,7 +357,7 @@ def test_cron_job_runs_through(deployed, control_plane: ControlPlane, site: Plat
         timeout=100,
     )  # fmt: skip
     assert jobs
-    assert "console-db" in {snapshot["component"] for snapshot in site.snapshots()}
+    assert {"console-db", "sql-db"} <= {snapshot["component"] for snapshot in site.snapshots()}
     cron = control_plane.get("/apis/batch/v1/namespaces/drctl/cronjobs/drctl-dump")
     assert cron["status"]["lastSuccessfulTime"]
 
