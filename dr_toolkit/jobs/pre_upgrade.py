@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from dr_toolkit.jobs import (
     gate_facts,
     gate_rehearsal,
     inspect,
+    kinds,
     opening,
     proofs,
     side_by_side,
@@ -197,7 +200,8 @@ def _take(
     report.snapshots = _reusable(chosen, stock, report.request.reuse, report.moment)
     wanted = tuple(name for name in chosen if name not in report.snapshots)
     if wanted:
-        outcome = backup.run_beside(config, repository, wanted, progress, side_by_side.width())
+        with _proofs_at_hand(config, {chosen[name].kind for name in wanted}):
+            outcome = backup.run_beside(config, repository, wanted, progress, side_by_side.width())
         taken = report.snapshots | {s.header.component: s for s in outcome.snapshots}
         report.snapshots = {name: taken[name] for name in chosen if name in taken}
         report.checks += [
@@ -206,6 +210,20 @@ def _take(
     report.checks += [_taken(name, s, taken=name in wanted) for name, s in report.snapshots.items()]
     if len(report.snapshots) == len(chosen):
         _tie(repository, report)
+
+
+@contextmanager
+def _proofs_at_hand(config: Config, found: Collection[str]) -> Iterator[None]:
+    """Import what proves these kinds meanwhile: for a good part of a backup it is the server that works."""
+    loading = threading.Thread(
+        target=lambda: [kinds.proof_of(kind, config.verify.scratch) for kind in sorted(found)],
+        name="drctl-imports",
+    )
+    loading.start()
+    try:
+        yield
+    finally:
+        loading.join()
 
 
 def _tie(repository: Repository, report: Report) -> None:

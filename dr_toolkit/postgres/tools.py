@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import glob
@@ -32,6 +33,8 @@ _CLIENT_PROGRAMS = ("pg_dump", "pg_dumpall", "pg_restore")
 _SERVER_PROGRAMS = ("initdb", "postgres", "pg_ctl")
 _VERSION = re.compile(rb"\(PostgreSQL\) ((\d+)[^\s]*)")
 _VERSION_TIMEOUT_S = 20.0
+_asking = threading.Lock()
+_answers: dict[tuple[object, ...], bytes] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +66,8 @@ class Tools:
         """Whether this installation was built with TLS; None when it does not tell."""
         if not self.has(("pg_config",)):
             return None
-        told = process.run(
-            [self.program("pg_config"), "--configure"],
-            env=_environment(self.env),
-            timeout=_VERSION_TIMEOUT_S,
-            check=False,
-        )
-        if told.returncode != 0 or not told.stdout.strip():
-            return None
-        return b"openssl" in told.stdout
+        told = _told(self.program("pg_config"), "--configure", self.env)
+        return b"openssl" in told if told.strip() else None
 
 
 def choose(
@@ -194,13 +190,26 @@ def _inspect(directory: str, env: Mapping[str, str]) -> Tools | None:
         program = Path(directory) / name
         # Debian's wrapper picks a version by itself at each call; the real directories are looked at anyway.
         if os.access(program, os.X_OK) and program.resolve().name != "pg_wrapper":
-            told = process.run(
-                [str(program), "--version"], env=_environment(env), timeout=_VERSION_TIMEOUT_S, check=False
-            )
-            match = _VERSION.search(told.stdout)
-            if told.returncode == 0 and match:
+            match = _VERSION.search(_told(str(program), "--version", env))
+            if match:
                 return Tools(directory, int(match[2]), match[1].decode("ascii", "replace"), env)
     return None
+
+
+def _told(program: str, question: str, env: Mapping[str, str]) -> bytes:
+    """What a program says of itself; empty where it fails. Asked once as long as it is the same file: a gate would ask each one half a dozen times."""
+    with _asking:
+        try:
+            found = os.stat(program)  # noqa: PTH116  # of the file that a link leads to
+        except OSError:
+            return b""
+        key = (program, question, found.st_ino, found.st_mtime_ns, found.st_size, tuple(sorted(env.items())))
+        if key not in _answers:
+            told = process.run(
+                [program, question], env=_environment(env), timeout=_VERSION_TIMEOUT_S, check=False
+            )
+            _answers[key] = told.stdout if told.returncode == 0 else b""
+        return _answers[key]
 
 
 def _environment(env: Mapping[str, str]) -> dict[str, str]:
