@@ -66,13 +66,15 @@ def found_damaged(snapshots: Iterable[Snapshot]) -> list[str]:
 
 
 def find(repository: Repository, wanted: str) -> Snapshot | Point:
-    """A snapshot by id (or a unique part of it), or a point by name or id.
+    """A snapshot by id (or a unique part of it), or a point by name or id; of several with a name the one that is pinned.
 
     Raises:
         SnapshotMissing: there is none.
         UsageError: it fits several, or is the name of a component.
     """
     points = [p for p in repository.points() if wanted in {p.name, p.id}]
+    if len(points) > 1:  # a gate that said NO-GO leaves its point, too, and the next one bears the same name
+        points = pinned(repository, points) or points
     if len(points) == 1:
         return points[0]
     if points:
@@ -89,9 +91,18 @@ def find(repository: Repository, wanted: str) -> Snapshot | Point:
     try:
         return selection.by_id(snapshots, None, wanted)
     except errors.SnapshotMissing as error:
-        if closed := repository.damaged_documents():
-            error.hint = f"points that do not open: {len(closed)}; see: drctl snapshots"
-        raise
+        closed = len(repository.damaged_documents())
+        raise errors.SnapshotMissing(
+            f'there is neither a recovery point nor a snapshot "{wanted}"',
+            on=wanted,
+            hint=f"points that do not open: {closed}; see: drctl snapshots" if closed else error.hint,
+        ) from None
+
+
+def pinned(repository: Repository, points: Sequence[Point]) -> list[Point]:
+    """Those of the points that are pinned: proven whole when they were."""
+    ids = {pin.point for pin in pins.pins(repository)}
+    return [point for point in points if point.id in ids]
 
 
 def lsn_of(found: Snapshot) -> str | None:

@@ -138,6 +138,7 @@ def run(
     chosen = opening.chosen_components(config, ())
     if request.point:
         backup.check_point_name(request.point)
+        _check_not_borne(repository, request.point)
     report = Report(request, repository.store.now())
     target = gate_rehearsal.target(config, request.rehearse, request.accept)
     try:
@@ -149,6 +150,22 @@ def run(
     report.verdict = gate.decide(report.checks, chosen, request.accept)
     _log.info("judged", go=report.verdict.go, reasons=[c.name for c in report.verdict.reasons])
     return report
+
+
+def _check_not_borne(repository: Repository, name: str) -> None:
+    """A name leads to one proven point: in an incident nobody should have to choose between two.
+
+    Raises:
+        UsageError: a pinned point has it.
+    """
+    borne = inspect.pinned(repository, [point for point in repository.points() if point.name == name])
+    if borne:
+        raise errors.UsageError(
+            f'the name "{name}" is that of a pinned point already: {borne[0].id}',
+            on=name,
+            hint="choose another name, or leave --point out",
+            unaffected="nothing was started",
+        )
 
 
 def _work(
@@ -356,7 +373,9 @@ def _overdue(report: Report, chosen: Mapping[str, ComponentConfig]) -> None:
     for name in chosen:
         for check in ("backup", "proof"):
             if (check, name) not in made:
-                report.checks.append(Check(check, name, "unknown", limit, "give it longer with --deadline"))
+                report.checks.append(
+                    Check(check, name, "unknown", f"{limit} it was done", "give it longer with --deadline")
+                )
     if ("point", None) not in made:
         report.checks.append(Check("point", None, "unknown", f"{limit} it was pinned"))
     if report.request.rehearse is not None and "rehearsal" not in {check.name for check in report.checks}:

@@ -310,12 +310,18 @@ def test_a_key_that_goes_away_before_the_pin_is_a_reason(site):
     """All was proven some minutes ago, so that the pin is the first to need the key: NO-GO with its report, not an error in its place."""
     assert site.gate()["go"] is True
     key = (site.root / "read.key").rename(site.root / "read.away")
-    gate = site.gate("--reuse", "1h", code=3)
+    again = ("--reuse", "1h", "--point", "before")
+    gate = site.gate(*again, code=3)
     assert names(gate) == [("point", None)]
     assert "cannot be pinned" in gate["reasons"][0]["text"]
     assert [c["state"] for c in gate["checks"] if c["check"] == "proof"] == ["ok"]
     key.rename(site.root / "read.key")
-    assert (site.pins(), site.gate("--reuse", "1h")["go"]) == (1, True)
+    proven = site.gate(*again)
+    assert (proven["go"], site.pins()) == (True, 2)
+    # Two points have the name now; the pinned one is meant, and a third is not made.
+    assert site.json("show", "before")["point"]["id"] == proven["point"]["id"]
+    refused = site.run("pre-upgrade", *again)
+    assert (refused.returncode, proven["point"]["id"] in refused.stderr) == (2, True)
 
 
 def test_a_point_that_cannot_be_made_is_a_reason(site, s3_server, bucket):
