@@ -71,7 +71,9 @@ def _rounds(root: Path, postgres: PostgresServer, store: S3Server, plane: Contro
     for role in ("write", "read"):
         run("keys", "generate-file", str(root / f"{role}.key"))
     trust = run("init").document["trust"]
-    config.write_text(config.read_text().replace("repository: {url:", f'repository: {{trust: "{trust}", url:', 1))
+    config.write_text(
+        config.read_text().replace("repository: {url:", f'repository: {{trust: "{trust}", url:', 1)
+    )
     gates, restores = [], []
     load = [round(os.getloadavg()[0], 1)]
     for number in range(ROUNDS):
