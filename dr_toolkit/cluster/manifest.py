@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -20,8 +19,7 @@ _FIELDS = re.compile(
 """What is looked at without parsing: ends of documents, keys at the left, and names that are further to the right."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Named:
+class Named(NamedTuple):
     """One object, by name.
 
     Attributes:
@@ -60,10 +58,12 @@ def names(text: str) -> list[Named]:
 
 
 def _add(found: list[Named], top: dict[str, str], own: dict[str, tuple[int, str]]) -> None:
-    if top.get("kind") and "name" in own:
+    kind = top.get("kind")
+    if kind and "name" in own:
         depth, name = own["name"]
-        at, namespace = own.get("namespace", (depth, ""))
-        found.append(Named(top["kind"], name, namespace if at == depth else "", top.get("apiVersion", "")))
+        namespace = own.get("namespace")
+        inside = namespace[1] if namespace and namespace[0] == depth else ""
+        found.append(Named(kind, name, inside, top.get("apiVersion", "")))
 
 
 def objects(text: str) -> Iterator[dict[str, Any]]:

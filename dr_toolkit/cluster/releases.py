@@ -184,7 +184,7 @@ def _revision(
     parts.entry(sink, path, RELEASE, text, {**facts.document(), "description": "", **meta})
     if facts.status != "deployed":
         return facts, None
-    return facts, [{"kind": n.kind, "name": n.name, "namespace": n.namespace, "api_version": n.api_version} for n in manifest.names(rendered)]  # fmt: skip
+    return facts, [one._asdict() for one in manifest.names(rendered)]
 
 
 def _broken(

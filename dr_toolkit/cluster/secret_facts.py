@@ -24,6 +24,14 @@ _OPERATORS = {
     "VaultPKISecret": "vault-secrets-operator",
 }
 """Kinds of owners whose operator makes the Secret anew."""
+_MARKS = (
+    ("annotations", "cert-manager.io/certificate-name", "cert-manager", True),
+    ("labels", "reconcile.external-secrets.io/managed", "external-secrets", False),
+    ("annotations", "reconcile.external-secrets.io/data-hash", "external-secrets", False),
+    ("annotations", "meta.helm.sh/release-name", "helm", True),
+    ("annotations", "kubernetes.io/service-account.name", "service-account", True),
+)
+"""What operators and Helm write on a Secret: where, the key, whose it is, and whether its text is a name."""
 _WAYS = {
     "external-secrets": "apply its ExternalSecret; the operator fetches the value",
     "sealed-secrets": "apply its SealedSecret, with the controller's old sealing key",
@@ -65,16 +73,10 @@ def origin(metadata: Mapping[str, Any], secret_type: str = "") -> Origin:
         if one.get("kind") in _OPERATORS:
             return Origin(_OPERATORS[str(one["kind"])], str(one.get("name", "")))
     annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
-    for place, key, by in (
-        (annotations, "cert-manager.io/certificate-name", "cert-manager"),
-        (labels, "reconcile.external-secrets.io/managed", "external-secrets"),
-        (annotations, "reconcile.external-secrets.io/data-hash", "external-secrets"),
-        (annotations, "meta.helm.sh/release-name", "helm"),
-        (annotations, "kubernetes.io/service-account.name", "service-account"),
-    ):
-        if key in place:
-            named = by in {"cert-manager", "helm", "service-account"}
-            return Origin(by, str(place[key]) if named else "")
+    for place, key, by, named in _MARKS if annotations or labels else ():
+        found = annotations if place == "annotations" else labels
+        if key in found:
+            return Origin(by, str(found[key]) if named else "")
     if secret_type == "kubernetes.io/service-account-token":  # noqa: S105 - a type of Secret
         return Origin("service-account")
     if owners:
