@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from dr_toolkit import errors, log
+from dr_toolkit import errors
 from dr_toolkit.cli import boundary
-from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.context import Context, say
 
 
 def write_files(context: Context, files: Iterable[tuple[Path | None, Callable[[], bytes]]], code: int) -> int:
@@ -44,4 +44,4 @@ def tell(context: Context, sentences: Iterable[str]) -> None:
     if context.as_json or context.log_format == "json" or context.verbosity > 0 or sys.stdout.isatty():
         return
     for sentence in sentences:
-        sys.stderr.write(log.masked(f"drctl: {sentence}\n"))
+        say(f"drctl: {sentence}\n")

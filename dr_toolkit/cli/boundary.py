@@ -6,7 +6,6 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import click
 
 from dr_toolkit import errors, log
-from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.context import Context, say
 
 _OURS = 1
 _USAGE = 2
@@ -150,15 +149,15 @@ def show(fields: dict[str, Any], context: Context) -> None:
         context.configure_log()
         log.get("cli").error(fields["message"], **{k: v for k, v in fields.items() if k != "message"})
     else:
-        sys.stderr.write(text(fields) + "\n")
+        say(text(fields) + "\n")
 
 
 def _details(error: BaseException, context: Context) -> None:
     """What a person asked to see with -v (what a program said) and -vv (where it happened; never values of variables)."""
     if context.verbosity > 0 and isinstance(error, errors.ProgramError) and error.stderr:
-        sys.stderr.write(log.masked(error.stderr.rstrip()) + "\n")
+        say(error.stderr.rstrip() + "\n")
     if context.verbosity > 1:
-        sys.stderr.write(log.masked("".join(traceback.format_exception(error))))
+        say("".join(traceback.format_exception(error)))
 
 
 def _reader_is_gone() -> bool:

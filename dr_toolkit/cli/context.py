@@ -99,6 +99,11 @@ def _escaped(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"
 
 
+def say(text: str) -> None:
+    """Say something beside the answer, on standard error: masked, and harmless to a terminal."""
+    sys.stderr.write(_HARMFUL.sub(_escaped, log.masked(text)))
+
+
 def write(answer: str) -> None:
     """Write an answer to standard output, with one newline at its end.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dr_toolkit.cli import restore_platform, restore_tar
-from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.context import Context, say
 from dr_toolkit.cli.options import common, duration, epilog, moment
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _one(context: Context, request: Request, *, dry_run: bool, yes: bool) -> Non
             context.emit({"plan": view.plan_document(prepared)}, view.plan(prepared) + "nothing was changed")
             return
         if not context.as_json:
-            sys.stderr.write(view.plan(prepared))
+            say(view.plan(prepared))
         if view.replaces(prepared) and not yes:
             restore_platform.agree(request.component, "the component's name")
         progress = context.progress()

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.context import Context, say
 from dr_toolkit.cli.restore_platform import agree
 
 
@@ -22,7 +22,7 @@ def undo(context: Context, component: str | None, *, dry_run: bool, yes: bool) -
         context.emit({"plan": way_back_text.undo_plan_document(steps)}, text)
         return
     if not context.as_json:
-        sys.stderr.write(way_back_text.undo_plan(steps))
+        say(way_back_text.undo_plan(steps))
     if not yes:
         agree(component or "undo", "the component's name" if component else "the word")
     outcome = way_back.undo(config, steps, context.progress())
@@ -50,7 +50,7 @@ def cleanup(context: Context, component: str | None, *, dry_run: bool, yes: bool
             unaffected="nothing was dropped",
         )
     if not context.as_json:
-        sys.stderr.write(way_back_text.asides(found))
+        say(way_back_text.asides(found))
     dropped: list[str] = []
     left: list[str] = []
     failed: list[tuple[str, errors.DrctlError]] = []

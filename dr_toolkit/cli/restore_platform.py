@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.context import Context, say
 
 if TYPE_CHECKING:
     from dr_toolkit.config import Config
@@ -95,7 +95,7 @@ def everything(context: Context, point: str | None, at: datetime | None, options
             context.emit({"plan": platform_text.plan_document(planned)}, text)
             return
         if not context.as_json:
-            sys.stderr.write(platform_text.plan(planned))
+            say(platform_text.plan(planned))
         if platform_text.replaces(planned) and not options.yes:
             agree(planned.name, "the point's name" if point else "the time")
         session = _session(stack, cluster, planned, options)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from dr_toolkit.cli.context import Context
+from dr_toolkit.cli.context import Context, say
 
 if TYPE_CHECKING:
     from dr_toolkit.jobs.request import Request
@@ -36,11 +35,11 @@ def whole(context: Context, request: Request, *, dry_run: bool) -> None:
             text = base_text.archive_plan(prepared) + "nothing was changed"
             context.emit({"plan": base_text.archive_plan_document(prepared)}, text)
             return
-        sys.stderr.write(base_text.archive_plan(prepared))
+        say(base_text.archive_plan(prepared))
         context.answered = True  # from here on standard output is the tar's
         done = base_archive.write(repository, prepared, _StandardOutput(), context.progress())
     context.close()
-    sys.stderr.write(base_text.archive_done(done) + "\n")
+    say(base_text.archive_done(done) + "\n")
 
 
 class _StandardOutput:

@@ -32,6 +32,14 @@ _HARMLESS_NAMES = re.compile(
 _IN_URL = re.compile(
     r"(?<=://)([^/\s:@]*):([^/\s@]+)@|([?&;](?:password|passwd|secret|token)=)([^&;\s]+)", re.IGNORECASE
 )
+_IN_TEXT = re.compile(
+    r"(\b(?:bearer|basic)\s+)(?=[a-z.~+/_-]*[\d=])([\w.~+/=-]{8,})|((?:^|\s)--?[\w.-]*(?:password|passwd|secret|token|api-?key)[= ])(\S+)|"
+    r"(\b[\w.-]*(?:password|passwd|secret)\s*[=:]\s*)([\"']?[^\s\"';,]{4,}[\"']?)",
+    re.IGNORECASE,
+)
+"""What is a secret by the words before it: a header, an option of a program, an assignment within a line."""
+_WITHIN = 8
+"""Values of Secrets that are at least so long are looked for within other texts as well, whole words alone."""
 _SHORTEST = 4
 """Shorter values of Secrets are everywhere by accident."""
 
@@ -53,6 +61,17 @@ class Redactor:
         self, values: Collection[str] = (), is_secret: Callable[[str], bool] = lambda _text: False
     ) -> None:
         self._values = frozenset(value for value in values if len(value) >= _SHORTEST)
+        known = sorted(
+            (one for one in self._values if len(one) >= _WITHIN and "\n" not in one), key=len, reverse=True
+        )
+        forms = [
+            form
+            for one in known
+            for form in (one, base64.b64encode(one.encode("utf-8", "surrogatepass")).decode())
+        ]
+        self._within = (
+            re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, forms)) + r")(?!\w)") if forms else None
+        )
         self._is_secret = is_secret
         self._tag_key = secrets.token_bytes(16)
         self.count = 0
@@ -94,10 +113,25 @@ class Redactor:
         return self.line(text)
 
     def line(self, text: str) -> str:
-        """A text with the passwords of its URLs hidden."""
+        """A text without the passwords of its URLs, what its own words say is a secret, and the values of Secrets in it."""
+        if self._within is not None:
+            text = self._within.sub(lambda m: self.hidden(m[0]), text)
+        return _IN_TEXT.sub(self._after_words, self.urls(text))
+
+    def urls(self, text: str) -> str:
+        """A text with the passwords of its URLs hidden, and nothing else changed."""
         return _IN_URL.sub(
             lambda m: f"{m[1]}:{self.hidden(m[2])}@" if m[2] else f"{m[3]}{self.hidden(m[4])}", text
         )
+
+    def _after_words(self, found: re.Match[str]) -> str:
+        """Hide what follows such words, unless it is hidden already or names a variable."""
+        before, value = next((found[n], found[n + 1]) for n in (1, 3, 5) if found[n])
+        plain = value.strip("\"'")
+        named = found[5] is None or looks_secret(found[5].rstrip(" \t:="))
+        if not named or not plain or plain.startswith((HIDDEN, "$", "{{", "%")):
+            return str(found[0])
+        return f"{before}{value.replace(plain, self.hidden(plain))}"
 
     def _block(self, text: str) -> str:
         """A file within a value (a ConfigMap's): YAML where it is YAML, else line by line."""

@@ -101,7 +101,7 @@ def prepare(shape: Shape, database_url: str, own: Mapping[str, str]) -> Given:
         elif text is None:
             notes.append(f"{name} is not known here ({value.origin})")
         else:
-            environment[name] = redaction.Redactor().line(text)
+            environment[name] = redaction.Redactor().urls(text)
     notes += [f"{one} is not known here: its variables are missing" for one in inside.unread]
     if left_out:
         notes.append(f"left out: {', '.join(sorted(left_out))}")
@@ -151,7 +151,7 @@ def _without_secrets(value: Any, name: str) -> Any:
         return [_without_secrets(one, name) for one in value]
     if isinstance(value, str) and value and not value.startswith(_PLACE) and redaction.looks_secret(name):
         return throw_away(name)
-    return redaction.Redactor().line(value) if isinstance(value, str) else value
+    return redaction.Redactor().urls(value) if isinstance(value, str) else value
 
 
 def _mounted(

@@ -9,6 +9,7 @@ import json
 import pytest
 import yaml
 
+from dr_toolkit.cli.context import say
 from dr_toolkit.cluster import helm_storage, release_files, releases, yaml_text
 from dr_toolkit.cluster.redaction import Redactor
 from tests.fakes import MemorySink
@@ -118,3 +119,28 @@ def test_yaml_that_breaks_its_reader_is_not_read(text):
 def test_yaml_with_a_few_aliases_is_read():
     """People write them."""
     assert yaml_text.load("a: &x {b: 1}\nc: *x\n" + "d: [[[{}]]]\n" * 1) == {"a": {"b": 1}, "c": {"b": 1}, "d": [[[{}]]]}  # fmt: skip
+
+
+def test_secrets_within_texts_are_hidden():
+    """A Secret's value in a sentence or in base64, an option of a program, a header, an assignment; the words around them stay."""
+    redactor = Redactor({"value-of-a-secret", "user"})
+    encoded = base64.b64encode(b"value-of-a-secret").decode()
+    for text, kept in [
+        ("log in as user with value-of-a-secret now", "log in as user with "),
+        (f"encoded {encoded} here", "encoded "),
+        ("--db-password=hunter22 --verbose", " --verbose"),
+        ("run --api-key hunter22", "run --api-key "),
+        ("Authorization: Bearer hunter22hunter22", "Authorization: Bearer "),
+        ('required username="u" password="hunter22";', 'required username="u" password='),
+    ]:
+        shown = redactor.document({"field": text})["field"]
+        assert kept in shown, shown
+        assert not any(one in shown for one in ("hunter22", "value-of-a-secret", encoded)), shown
+    for harmless in ("Basic authentication is on", "existingSecret: console-db", "--token $(TOKEN)", "password: ${PASSWORD}", "a-value-of-a-secrets"):  # fmt: skip
+        assert redactor.document({"field": harmless})["field"] == harmless
+
+
+def test_what_is_said_beside_the_answer_moves_no_cursor(capsys):
+    """Plans and errors have names from the cluster in them."""
+    say("chart \x1b[31mred\r\n")
+    assert capsys.readouterr().err == "chart \\u001b[31mred\\u000d\n"
