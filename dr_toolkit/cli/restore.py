@@ -87,7 +87,7 @@ _EPILOG = epilog(
     type=click.Choice(["-"]),
     help="For a postgres-base: the cluster as a plain tar on standard output, instead of --to.",
 )
-@click.option("--prefix", default="", metavar="PREFIX", help="For a bucket: only keys that begin with this.")
+@click.option("--prefix", metavar="PREFIX", help="For a bucket: only keys that begin with this.")
 @click.option("--exact", is_flag=True, help="For a bucket: delete objects that the snapshot does not have.")
 @click.option(
     "--versions",
@@ -143,6 +143,7 @@ def command(context: Context, /, component: str | None, **given: Any) -> None:
     """
     context.configure_log()
     dry_run, yes = given["dry_run"], given["yes"]
+    _refuse_empty(given)
     if given["undo"] or given["cleanup"]:
         if _any(given, (*_ONE, *_CHOICE, *_EVERYTHING)) or (given["undo"] and given["cleanup"]):
             raise click.UsageError("--undo and --cleanup go with COMPONENT, --dry-run and --yes only")
@@ -184,6 +185,29 @@ _ONE = (
 """Options for a restore of everything; which snapshot; and for that of one component."""
 
 
+_NAMED = {
+    "point": "--point",
+    "snapshot_id": "--snapshot",
+    "to": "--to",
+    "prefix": "--prefix",
+    "history": "--versions",
+}
+_LISTED = {"tables": "--table", "recovery": "--recovery", "mapping": "--map"}
+
+
+def _refuse_empty(given: Mapping[str, Any]) -> None:
+    """An option whose value is empty was meant to have one (a variable that is not set), and never means that it was not given."""
+    empty = [option for name, option in _NAMED.items() if given[name] == ""]
+    empty += [option for name, option in _LISTED.items() if "" in given[name]]
+    if empty:
+        raise click.UsageError(f"{empty[0]} is empty: give a value, or leave the option out")
+    if given["to"] in _NOTHING:
+        raise click.UsageError(f"--to {given['to']} names nothing: say where behind it")
+
+
+_NOTHING = ("file:", "s3://")
+
+
 def _any(given: Mapping[str, Any], names: Iterable[str]) -> bool:
     return any(given[name] for name in names)
 
@@ -191,13 +215,14 @@ def _any(given: Mapping[str, Any], names: Iterable[str]) -> bool:
 def _request(component: str, given: Mapping[str, Any]) -> Request:
     from dr_toolkit.jobs.request import Request
 
-    same = ("to", "tables", "no_owner", "jobs", "prefix", "exact", "history", "diff", "standby", "recovery")
+    same = ("to", "tables", "no_owner", "jobs", "exact", "history", "diff", "standby", "recovery")
     return Request(
         component,
         given["snapshot_id"],
         given["at"],
         swap=not given["no_swap"],
         start=not given["no_start"],
+        prefix=given["prefix"] or "",
         **{name: given[name] for name in same},
     )
 
@@ -210,8 +235,10 @@ def _one(context: Context, request: Request, *, dry_run: bool, yes: bool) -> Non
     kind = opening.known_component(config, request.component).kind
     if (request.prefix or request.exact or request.history) and kind != "bucket":
         raise click.UsageError("--prefix, --exact and --versions are for a bucket")
-    if (request.standby or request.recovery) and kind != "postgres-base":
-        raise click.UsageError("--standby and --recovery are for a postgres-base")
+    if (request.standby or request.recovery or not request.start) and kind != "postgres-base":
+        raise click.UsageError("--standby, --recovery and --no-start are for a postgres-base")
+    if (request.tables or request.no_owner or not request.swap) and kind != "postgres-dump":
+        raise click.UsageError("--table, --no-owner and --no-swap are for a postgres-dump")
     if request.diff and kind != "helm":
         raise click.UsageError("--diff is for a component of kind helm")
     if request.history and (request.exact or (request.to or "").startswith("file:")):

@@ -14,6 +14,7 @@ from devstack import data, sql
 from devstack.bao import BaoServer
 from devstack.postgres import PostgresServer
 from devstack.s3 import S3Server
+from dr_toolkit.cli import main
 
 DRCTL = Path(sys.executable).with_name("drctl")
 PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -294,6 +295,28 @@ def test_a_target_that_is_none_is_refused_before_anything_is_read(site: Site, ta
     """It is wrong usage, not a restore that fails at its end."""
     error = site.json("restore", "console-db", "--to", target, "--dry-run", code=2)["error"]
     assert (error["code"], error["unaffected"]) == ("usage", "nothing was started")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--point", "", "--point is empty"),
+        ("--snapshot", "", "--snapshot is empty"),
+        ("--table", "", "--table is empty"),
+        ("--prefix", "", "--prefix is empty"),
+        ("--to", "s3://", "names nothing"),
+    ],
+)
+def test_an_option_without_a_value_never_means_that_it_was_not_given(option, value, words, capsys) -> None:
+    """``--point "$UNSET"`` must not restore the newest snapshot instead."""
+    assert main.run(["restore", "console-db", option, value, "--yes"]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--no-start", "--standby", "--prefix=x", "--diff"])
+def test_an_option_of_another_kind_is_refused(site: Site, option: str) -> None:
+    """It would be passed over in silence otherwise."""
+    assert "for a" in site.json("restore", "console-db", option, "--dry-run", code=2)["error"]["message"]
 
 
 def test_tls_with_a_private_ca_and_a_client_certificate(
