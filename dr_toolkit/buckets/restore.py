@@ -124,7 +124,8 @@ def steps(source: EntrySource, prefix: str, listing: Listing, names: Names) -> I
 
 def _is_doubtful(found: Listed, info: EntryInfo) -> bool:
     """Whether the ETags differ and the contents may all the same be equal: one of the two was uploaded in parts."""
-    return found.size == info.size > SMALL and "-" in f"{found.etag}{info.meta.get('etag')}"
+    in_parts = "-" in f"{found.etag}{info.meta.get('etag')}"
+    return found.size == info.size > SMALL and in_parts and "digest" in info.meta
 
 
 def count(walk: Iterator[Step]) -> Plan:

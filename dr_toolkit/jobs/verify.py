@@ -215,6 +215,10 @@ def _look(
         # There the Job has stored its own evidence, which is where this comes from.
         result.signed = kinds.in_namespace(kind, place)
         return
+    if kind == "bucket-replica":
+        result.notes = [
+            "the record of the replica was looked at, not the replica itself: drctl verify --restore reads it"
+        ]
     if request.level == "quick":
         findings = check.quick(repository, found)
     else:

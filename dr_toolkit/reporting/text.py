@@ -9,6 +9,7 @@ from typing import Any
 
 from dr_toolkit import clock
 from dr_toolkit.buckets.facts import CHANGED
+from dr_toolkit.buckets.replica_plan import SIZE, TARGET
 from dr_toolkit.jobs import doubts, inspect
 from dr_toolkit.jobs.backup import Outcome, Planned
 from dr_toolkit.jobs.initialise import Made
@@ -220,7 +221,7 @@ def details(item: Details) -> str:
         ["SIZE", "ROWS", "ENTRY"],
         *(
             [
-                size(e.size),
+                size(int(e.meta[SIZE]) if TARGET in e.meta else e.size),
                 str(e.meta.get("rows") if e.meta.get("rows") is not None else ""),
                 e.path + (" (changed while it was read: not restorable)" if CHANGED in e.meta else ""),
             ]

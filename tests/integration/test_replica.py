@@ -235,12 +235,18 @@ def test_the_way_back_from_a_replica(near, s3_server):
 
 
 def test_a_damaged_replica_fails_its_proof(near):
-    """Verify --restore reads the replica itself: an altered and a deleted object are named, code 3."""
+    """Verify --restore reads the replica itself: an altered and a deleted object are named, code 3; --data says that it does not, and show has their sizes."""
     fill(near)
     near.facts()
     assert near.run("verify", "--restore").returncode == 0
     near.client.put_object(Bucket=near.target, Key="blocks-list", Body=b"sorts betwee!")
     near.client.delete_object(Bucket=near.target, Key="blocks/000/empty")
+    assert (
+        "the record of the replica was looked at, not the replica itself"
+        in near.run("verify", "--data").stdout
+    )
+    listed = near.run("show", near.json("snapshots")["snapshots"][0]["id"], "blocks-list").stdout
+    assert "13 B        blocks-list" in listed
     failed = near.run("verify", "--restore")
     assert failed.returncode == 3
     assert "blocks-list" in failed.stdout + failed.stderr
