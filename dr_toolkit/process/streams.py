@@ -20,6 +20,7 @@ BUFFER_BYTES = 256 << 10
 _PIPE_BYTES = 1 << 20
 _WORTH_READING = 256 << 10
 _MOMENT_S = 0.002
+_SHORTEST_S = 0.000_1
 
 
 def enlarge(stream: IO[bytes] | None) -> None:
@@ -33,11 +34,13 @@ class _Gathering(io.RawIOBase):
     """Reads a pipe in large pieces, giving the program a moment to fill it.
 
     PostgreSQL's programs write 4 KiB at a time. A reader that waits in ``read`` is woken by each of them, which costs both sides
-    more than the copying: a third of what reading a dump takes.
+    more than the copying: a third of what reading a dump takes. The moment is as long as the program needs for a piece and no
+    longer: one that fills the pipe in less would wait for us.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
+        self._moment = _MOMENT_S
         self._waiting = array("i", [0])
 
     def readable(self) -> bool:
@@ -48,10 +51,18 @@ class _Gathering(io.RawIOBase):
 
     def readinto(self, buffer: Buffer, /) -> int:
         view = memoryview(buffer)
-        fcntl.ioctl(self.fileno(), termios.FIONREAD, self._waiting)
-        if self._waiting[0] < min(len(view), _WORTH_READING):
-            clock.sleep(_MOMENT_S)
+        if self._has() < min(len(view), _WORTH_READING):
+            clock.sleep(self._moment)
+            came = self._has()
+            if came > _PIPE_BYTES // 2:
+                self._moment = max(_SHORTEST_S, self._moment / 2)
+            elif came < _WORTH_READING:
+                self._moment = min(_MOMENT_S, self._moment * 2)
         return os.readv(self.fileno(), [view])
+
+    def _has(self) -> int:
+        fcntl.ioctl(self.fileno(), termios.FIONREAD, self._waiting)
+        return self._waiting[0]
 
     def close(self) -> None:
         self._stream.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pwd
 import shutil
@@ -12,12 +13,13 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from dr_toolkit import log
+from dr_toolkit import clock, log
 from dr_toolkit.errors import Interrupted, ProgramError
-from dr_toolkit.process import Pipe, find_program, run
+from dr_toolkit.process import Pipe, find_program, run, streams
 
 WAIT_SECONDS = 10.0
 
@@ -326,3 +328,25 @@ def test_standard_error_is_closed_even_when_a_grandchild_keeps_it_open():
     assert pipe._drain.is_alive()
     pipe._drain.join(timeout=20)
     assert pipe._popen.stderr.closed
+
+
+@pytest.mark.parametrize(("comes", "last"), [(768 << 10, 0.0001), (4 << 10, 0.002)])
+def test_a_pipe_gets_the_moment_that_it_needs(
+    monkeypatch: pytest.MonkeyPatch, comes: int, last: float
+) -> None:
+    """A program that fills its pipe meanwhile is not kept waiting for us; one that trickles does not wake us for each piece."""
+    there, back = os.pipe()
+    with os.fdopen(there, "rb", 0) as reading, os.fdopen(back, "wb", 0) as writing:
+        streams.enlarge(writing)
+        gathered, moments = cast("io.BufferedReader", streams.gathered(reading)), list[float]()
+
+        def meanwhile(seconds: float) -> None:
+            moments.append(seconds)
+            writing.write(bytes(comes))
+
+        monkeypatch.setattr(clock, "sleep", meanwhile)
+        buffer = bytearray(1 << 20)
+        for _ in range(10):
+            gathered.readinto1(buffer)
+        assert moments[0] == 0.002
+        assert moments[-1] == pytest.approx(last, rel=0.3)
