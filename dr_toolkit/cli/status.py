@@ -35,6 +35,8 @@ def command(context: Context, components: tuple[str, ...], metrics_path: Path | 
     """Where each component stands against its objectives (RPO, RTO).
 
     The RTO is measured: it is what the last passed verification by restore took, or the last drill's part. Needs a recipient with the role "write" or "read".
+
+    A verification that failed is a miss until one as strong passes: a quick one, or a share of the data, is no answer to data that failed.
     """
     context.configure_log()
     from dr_toolkit.jobs import opening

@@ -1,6 +1,8 @@
 """The whole main job through the command line, on real servers: PostgreSQL, S3 and OpenBao."""
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from devstack import data, sql
@@ -288,6 +291,36 @@ def test_a_live_database_is_not_replaced_without_consent(site: Site) -> None:
     """Without a terminal and without --yes nothing is started."""
     error = site.json("restore", "console-db", code=2)["error"]
     assert "--yes" in error["hint"]
+
+
+def answered(site: Site, answer: str) -> tuple[int, str]:
+    """Restore at a terminal and answer the question; exit code and standard error."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [DRCTL, "-c", site.config, "restore", "console-db"],
+        env=PLAIN | dict(site.secrets), stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(follower)
+    os.write(leader, f"{answer}\n".encode())
+    _out, err = process.communicate(timeout=200)
+    os.close(leader)
+    return process.returncode, err
+
+
+def test_clients_are_named_and_ended_only_after_the_typed_name(site: Site, filled: str) -> None:
+    """A wrong answer changes nothing and leaves them connected; the right one ends them at the swap."""
+    site.json("backup")
+    with sql.connect(filled) as client:
+        client.execute("SET application_name = 'conduktor-console'")
+        code, err = answered(site, "console")
+        assert (code, "not confirmed" in err, "nothing was changed" in err) == (1, True, True)
+        assert "sessions that will be ended at the swap: 1" in err
+        assert "conduktor-console (postgres, 127.0.0.1, pid " in err
+        assert client.execute("SELECT 1").fetchone() == (1,)
+        code, err = answered(site, "console-db")
+        assert code == 0, err
+        with pytest.raises(psycopg.OperationalError):
+            client.execute("SELECT 1")
 
 
 @pytest.mark.parametrize("target", ["", "file:", "s3://bucket/x", "a\nb", "x" * 64])
