@@ -61,6 +61,19 @@ def test_answers_come_over_one_connection():
         assert server.connections == 1
 
 
+def test_content_is_received_where_it_is_wanted():
+    """Memory that is used again takes content of exactly its length; other content comes into memory of its own."""
+    with Server(GOOD, GOOD) as server, lane(server) as quick:
+        for length in (5, 6):
+            memory = bytearray(length)
+            exchange = Exchange(ASKED, into=memoryview(memory))
+            quick.start(exchange)
+            reply = quick.wait(exchange)
+            assert reply is not None
+            assert bytes(reply.content) == b"hello"
+            assert bytes(memory) == (b"hello" if length == 5 else bytes(6))
+
+
 @pytest.mark.parametrize(
     "answer",
     [
