@@ -1,4 +1,4 @@
-"""Lists that are disturbed in their middle, and a lot of data: whole runs against the real API server come out as undisturbed ones, in bounded memory."""
+"""Lists that are disturbed in their middle, a lot of data, names at their limits: whole runs against the real API server come out as they should, in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import random
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +19,7 @@ from dr_toolkit.cluster.releases import Wanted
 from dr_toolkit.log import NoProgress
 from tests.api_proxy import CUT, DROP, ApiProxy, status
 from tests.fakes import MemorySink
-from tests.kube.test_cluster_kinds import DRCTL, Site
+from tests.kube.test_cluster_kinds import DRCTL, HOSTILE, Site
 from tests.memory import peak
 
 MEMORY = 200 * 10**6
@@ -200,3 +201,41 @@ def test_memory_stays_bounded_whatever_the_secrets_weigh(control_plane, new_name
     facts = {one["component"]: site.json("show", one["id"])["source"] for one in there}
     assert (facts["secrets"]["secrets"], facts["secrets"]["with_values"]) == (150, 2)
     assert facts["releases"]["revisions"] == 20
+
+
+def test_releases_at_their_limits_and_hostile_ones(control_plane, tmp_path):
+    """The longest namespace, release name, labels and annotation that Helm and the API take; a name that is a path becomes no directory."""
+    namespace = f"{'n' * 56}-{secrets.token_hex(3)}"
+    longest, odd = "r" * 53, "\x1b[31m\u202ename"
+    control_plane.make_namespace(namespace)
+    base = f"/api/v1/namespaces/{namespace}/secrets"
+    for name, said, labels in (
+        (longest, longest, {f"{'p' * 63}.example/{'n' * 63}": "v" * 63}),
+        ("evil", "../../evil", {}),
+    ):
+        whole = {
+            "name": said, "namespace": namespace, "version": 1, "info": {"status": "deployed"}, "manifest": "",
+            "chart": {"metadata": {"name": odd, "version": "1", "appVersion": "9" * 100_000}},
+            "config": {"k" * 1000: HOSTILE, "password": "canary-1", "said": "the password is canary-2"},
+        }  # fmt: skip
+        packed = base64.b64encode(gzip.compress(json.dumps(whole).encode()))
+        control_plane.create(base, {
+            "metadata": {
+                "name": f"sh.helm.release.v1.{name}.v1", "annotations": {"a": "x" * (250 << 10)},
+                "labels": {"owner": "helm", "name": name, "version": "1", "status": "deployed", **labels},
+            },
+            "type": "helm.sh/release.v1", "data": {"release": base64.b64encode(packed).decode()},
+        })  # fmt: skip
+    control_plane.create(base, {"metadata": {"name": "s"}, "stringData": {"K": "canary-2"}})
+    site = Site(tmp_path, control_plane, [namespace])
+    taken = {one["component"]: one for one in site.json("backup")["snapshots"]}["releases"]
+    assert ["none that a release can have" in warning for warning in taken["warnings"]] == [True]
+    shown = site.run("show", taken["id"], f"{namespace}/{longest}")
+    assert (shown.returncode, "canary-1" in shown.stdout) == (0, False)
+    done = site.run("restore", "releases", "--to", str(tmp_path / "out" / "deep"))
+    assert (done.returncode, "\x1b" in done.stdout + done.stderr) == (0, False)
+    assert [one.name for one in tmp_path.glob("out/deep/*/*")] == [longest]
+    assert not list(tmp_path.glob("**/evil"))
+    compared = site.run("restore", "releases", "--diff")
+    assert (compared.returncode, f"{namespace}/{longest}: the same" in compared.stdout) == (0, True)
+    control_plane.delete(f"/api/v1/namespaces/{namespace}")
