@@ -104,16 +104,10 @@ def read_cluster(
         SourceUnreachable: the server went away.
         SourceError: ``pg_basebackup`` failed, ended early, or WAL that recovery needs is not in the stream.
     """
-    arguments = [
-        tools.program(PROGRAM),
-        *("--pgdata=-", "--format=tar", "--wal-method=fetch", "--no-password", "--label=drctl"),
-        f"--checkpoint={checkpoint}",
-        *([f"--max-rate={max_rate}"] if max_rate else []),
-    ]
     with (
         _manifest_file(increment_of) as earlier,
         credentials(settings) as env,
-        process.Pipe([*arguments, *earlier], env=env | dict(tools.env)) as pipe,
+        process.Pipe([*_arguments(tools, checkpoint, max_rate), *earlier], env=env | dict(tools.env)) as pipe,
     ):
         made, writer = BaseBackup(), files or PlainFiles()
         if held is not None:
@@ -137,10 +131,23 @@ def read_cluster(
             held.check()
         _finish(pipe, settings, made)
     _check(made, segment_size)
+    return _with_manifest(sink, made)
+
+
+def _with_manifest(sink: PouringSink, made: BaseBackup) -> BaseBackup:
     sink.begin(MANIFEST, "manifest", cutting="fixed")
     sink.write(made.manifest)
     sink.end({})
     return made
+
+
+def _arguments(tools: Tools, checkpoint: str, max_rate: int | None) -> list[str]:
+    return [
+        tools.program(PROGRAM),
+        *("--pgdata=-", "--format=tar", "--wal-method=fetch", "--no-password", "--label=drctl"),
+        f"--checkpoint={checkpoint}",
+        *([f"--max-rate={max_rate}"] if max_rate else []),
+    ]
 
 
 @contextmanager
