@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,12 @@ from devstack.bao import BaoServer
 from devstack.postgres import PostgresServer
 from devstack.s3 import S3Server
 from dr_toolkit import log
+
+
+def pytest_configure() -> None:
+    """Programs that tests start hear Ctrl-C, also where these tests run in a shell's background, which ignores it for all below."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

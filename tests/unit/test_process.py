@@ -338,7 +338,7 @@ def test_a_pipe_gets_the_moment_that_it_needs(
     there, back = os.pipe()
     with os.fdopen(there, "rb", 0) as reading, os.fdopen(back, "wb", 0) as writing:
         streams.enlarge(writing)
-        gathered, moments = cast("io.BufferedReader", streams.gathered(reading)), list[float]()
+        gathered, moments = cast("io.BufferedReader", streams.gathered(reading, buffered=True)), list[float]()
 
         def meanwhile(seconds: float) -> None:
             moments.append(seconds)
