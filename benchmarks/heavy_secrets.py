@@ -191,10 +191,14 @@ def main() -> None:
             for arguments in (["keys", "generate-file", str(root / "k.key")], ["init"]):
                 measure.pipeline([[drctl, "-c", str(config), *arguments]], Servers(), env=env)
             print(f"load {os.getloadavg()[0]:.2f}; {os.cpu_count()} cores")
-            for component, count in (("secrets", SECRETS), ("releases", RELEASES)):
-                run = measure.drctl([drctl, "-c", str(config), "backup", component], Servers(), env=env)
+            work = {"secrets": f"{SECRETS} Secrets", "releases": f"{RELEASES} releases"}
+            for chosen in (["secrets"], ["releases"], ["secrets", "releases"]):
+                run = measure.drctl(
+                    [drctl, "-c", str(config), "backup", "--full", *chosen], Servers(), env=env
+                )
+                what = " and ".join(work[component] for component in chosen)
                 print(
-                    f"{count} {component} of nearly 1 MiB each: {run.rss / 1e6:.0f} MB of memory, {run.cpu:.0f} s of processor, {run.seconds:.0f} s",
+                    f"{what} of nearly 1 MiB each: {run.rss / 1e6:.0f} MB of memory, {run.cpu:.0f} s of processor, {run.seconds:.0f} s",
                     flush=True,
                 )
     finally:
